@@ -1,0 +1,9 @@
+//! The pure core: what a request may do, decided from values alone.
+//!
+//! Nothing here performs I/O, reads a clock or awaits: time is an argument. That is what makes
+//! the limiter testable to the millisecond.
+
+pub mod ipset;
+pub mod key;
+pub mod limit;
+pub mod time;

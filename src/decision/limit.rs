@@ -1,0 +1,202 @@
+//! A limit as the operator declared it, in types that only hold sound values.
+
+use std::num::NonZeroU32;
+
+use thiserror::Error;
+
+use super::ipset::IpSet;
+use super::key::{KeySpec, LimitId};
+use super::time::Span;
+
+/// At most `max` in ANY rolling window of length `span`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    pub label: Box<str>,
+    pub max: NonZeroU32,
+    pub span: Span,
+}
+
+/// One limit of a policy.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    pub id: LimitId,
+    /// The policy (or route) it was declared in.
+    pub policy: Box<str>,
+    pub key: KeySpec,
+    pub rule: Rule,
+    /// What one request costs.
+    pub cost: NonZeroU32,
+    pub mode: Mode,
+    /// Addresses this limit does not count.
+    pub exempt: IpSet,
+    pub shown: Shown,
+    pub block: Option<BlockRule>,
+}
+
+/// What is done with the verdict of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    /// Decided, counted and logged, never refused.
+    Shadow,
+}
+
+/// What clients are told of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// Limit headers and Retry-After.
+    Quota,
+    /// Retry-After alone.
+    RetryAfter,
+    /// Nothing but the refusal itself.
+    Nothing,
+}
+
+/// For how long a key is blocked once it exceeds its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRule {
+    /// The first block.
+    pub span: Span,
+    /// Each further block is so many times longer, in hundredths (200 = twice).
+    pub factor_percent: u32,
+    pub max: Span,
+    /// After so long without a block the ladder starts anew.
+    pub forget: Span,
+}
+
+impl BlockRule {
+    /// The length of the block number `level`, counted from zero.
+    pub fn span_at(&self, level: u32) -> Span {
+        let mut ms = self.span.as_millis();
+        for _ in 0..level {
+            if ms >= self.max.as_millis() {
+                break;
+            }
+            ms = ms.saturating_mul(u64::from(self.factor_percent)) / 100;
+        }
+        Span::from_millis(ms.min(self.max.as_millis()))
+    }
+}
+
+/// The arithmetic of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rule {
+    Windows(Windows),
+    Smooth(Smooth),
+}
+
+/// Several windows over the same key: checked together, charged together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Windows {
+    list: Box<[Window]>,
+    ring_max: u32,
+    longest: Span,
+}
+
+/// GCRA pacing: never more than `burst + rate · t` in any time t.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smooth {
+    /// How many requests may come at once.
+    pub burst: NonZeroU32,
+    /// The time in which one request's worth of quota returns, nanoseconds, at least 1.
+    pub replenish_one_ns: u64,
+}
+
+/// Why a rule cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RuleError {
+    #[error("a limit needs at least one window")]
+    NoWindow,
+    #[error("a limit has at most {} windows", Windows::COUNT_MAX)]
+    TooManyWindows,
+    #[error("window {label:?} is longer than {}", Windows::SPAN_MAX)]
+    TooLong { label: Box<str> },
+    #[error("window {label:?} is shorter than a millisecond")]
+    TooShort { label: Box<str> },
+    #[error("a cost of {cost} can never fit into window {label:?} of {max}")]
+    CostTooHigh { label: Box<str>, cost: u32, max: u32 },
+    #[error("window {label:?} is there twice")]
+    SameLabel { label: Box<str> },
+}
+
+impl Windows {
+    pub const COUNT_MAX: usize = 8;
+    /// A ring keeps its times as 32-bit milliseconds, which reach 49 days.
+    pub const SPAN_MAX: Span = Span::from_secs(31 * 86_400);
+    /// Windows up to this many events are counted exactly, event by event.
+    pub const RING_MAX: u32 = 64;
+
+    pub fn new(list: Vec<Window>, cost: NonZeroU32) -> Result<Windows, RuleError> {
+        if list.is_empty() {
+            return Err(RuleError::NoWindow);
+        }
+        if list.len() > Windows::COUNT_MAX {
+            return Err(RuleError::TooManyWindows);
+        }
+        for (index, window) in list.iter().enumerate() {
+            let label = || window.label.clone();
+            if window.span > Windows::SPAN_MAX {
+                return Err(RuleError::TooLong { label: label() });
+            }
+            if window.span == Span::ZERO {
+                return Err(RuleError::TooShort { label: label() });
+            }
+            if cost > window.max {
+                return Err(RuleError::CostTooHigh {
+                    label: label(),
+                    cost: cost.get(),
+                    max: window.max.get(),
+                });
+            }
+            if list[..index].iter().any(|earlier| earlier.label == window.label) {
+                return Err(RuleError::SameLabel { label: label() });
+            }
+        }
+        let exact = list.iter().map(|window| window.max.get()).filter(|&max| max <= Windows::RING_MAX);
+        let ring_max = exact.max().unwrap_or(0);
+        let longest = list.iter().map(|window| window.span).max().unwrap_or_default();
+        Ok(Windows { list: list.into_boxed_slice(), ring_max, longest })
+    }
+
+    pub fn list(&self) -> &[Window] {
+        &self.list
+    }
+
+    /// The largest `max` among the windows that a ring answers; zero if there is none.
+    pub(super) fn ring_max(&self) -> u32 {
+        self.ring_max
+    }
+
+    /// The windows too large for a ring.
+    pub(super) fn bucketed(&self) -> impl Iterator<Item = &Window> {
+        self.list.iter().filter(|window| window.is_bucketed())
+    }
+
+    pub fn longest(&self) -> Span {
+        self.longest
+    }
+}
+
+impl Window {
+    pub(super) fn is_bucketed(&self) -> bool {
+        self.max.get() > Windows::RING_MAX
+    }
+}
+
+impl Limit {
+    /// How long a counter of this limit matters after its last event.
+    pub fn retention(&self) -> Span {
+        match &self.rule {
+            Rule::Windows(windows) => windows.longest(),
+            Rule::Smooth(smooth) => smooth.refill(),
+        }
+    }
+}
+
+impl Smooth {
+    /// The time in which an empty allowance becomes full again.
+    pub fn refill(&self) -> Span {
+        let ns = self.replenish_one_ns.saturating_mul(u64::from(self.burst.get()));
+        Span::from_millis(ns.div_ceil(1_000_000))
+    }
+}

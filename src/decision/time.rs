@@ -1,0 +1,86 @@
+//! Points in time and lengths of time, in the two units that limits need.
+
+use std::fmt;
+
+/// A point in time, microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    pub const fn from_micros(us: u64) -> Timestamp {
+        Timestamp(us)
+    }
+
+    pub const fn from_millis(ms: u64) -> Timestamp {
+        Timestamp(ms.saturating_mul(1000))
+    }
+
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The last whole millisecond not after this point: what a window compares with.
+    pub const fn floor_millis(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// The first whole millisecond not before this point: what a counter stores.
+    ///
+    /// Storing the ceiling and comparing the floor makes every stored event at most one
+    /// millisecond late and never early, so no window is shortened by rounding.
+    pub const fn ceil_millis(self) -> u64 {
+        self.0.div_ceil(1000)
+    }
+
+    /// Whole seconds since the epoch, rounded up.
+    pub const fn ceil_secs(self) -> u64 {
+        self.0.div_ceil(1_000_000)
+    }
+
+    pub const fn plus(self, span: Span) -> Timestamp {
+        Timestamp(self.0.saturating_add(span.0.saturating_mul(1000)))
+    }
+
+    /// How long from here until `later`, rounded up to a millisecond; zero if `later` has passed.
+    pub const fn until(self, later: Timestamp) -> Span {
+        Span(later.0.saturating_sub(self.0).div_ceil(1000))
+    }
+}
+
+/// A length of time, milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(u64);
+
+impl Span {
+    pub const ZERO: Span = Span(0);
+
+    pub const fn from_millis(ms: u64) -> Span {
+        Span(ms)
+    }
+
+    pub const fn from_secs(s: u64) -> Span {
+        Span(s.saturating_mul(1000))
+    }
+
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// Whole seconds, rounded up: the unit of `Retry-After` (RFC 9110 §10.2.3).
+    pub const fn ceil_secs(self) -> u64 {
+        self.0.div_ceil(1000)
+    }
+}
+
+/// As operators write it: `90s` is `90s`, `3600s` is `1h`.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+        for (unit_ms, suffix) in UNITS {
+            if self.0 >= unit_ms && self.0.is_multiple_of(unit_ms) {
+                return write!(f, "{}{suffix}", self.0 / unit_ms);
+            }
+        }
+        write!(f, "{}ms", self.0)
+    }
+}
