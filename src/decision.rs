@@ -3,7 +3,9 @@
 //! Nothing here performs I/O, reads a clock or awaits: time is an argument. That is what makes
 //! the limiter testable to the millisecond.
 
+pub mod counter;
 pub mod ipset;
 pub mod key;
 pub mod limit;
+pub mod tally;
 pub mod time;

@@ -1,0 +1,129 @@
+//! Counting more events than one would list: 64 sub-buckets, each counted until all of it is out.
+//!
+//! An event in bucket b is counted while `now < (b + 1) · w + W`, that is for at least W: the
+//! counted set contains the true one, so never more than N are admitted in any window. The price
+//! is a window stretched by at most w = W / 64, so at least 64/65 of what exact counting admits.
+
+use std::ops::RangeInclusive;
+
+use super::WindowState;
+use crate::decision::limit::Window;
+use crate::decision::tally::WindowTally;
+use crate::decision::time::Timestamp;
+
+/// Sub-buckets a window.
+const PER_WINDOW: u64 = 64;
+/// Those that can be alive at once: the window's, one at each end, one for rounding.
+const LEN: usize = 68;
+
+/// The counts of one window.
+#[derive(Clone, Debug)]
+pub(super) struct Buckets {
+    span_ms: u64,
+    /// The number of the newest bucket: its start divided by the width.
+    last: u64,
+    counts: Counts,
+}
+
+#[derive(Clone, Debug)]
+enum Counts {
+    Narrow(Box<[u16; LEN]>),
+    Wide(Box<[u32; LEN]>),
+}
+
+impl Buckets {
+    pub(super) fn new(window: &Window) -> Buckets {
+        let counts = if window.max.get() <= u32::from(u16::MAX) {
+            Counts::Narrow(Box::new([0; LEN]))
+        } else {
+            Counts::Wide(Box::new([0; LEN]))
+        };
+        Buckets { span_ms: window.span.as_millis(), last: 0, counts }
+    }
+
+    /// Whether these buckets are those of `window`.
+    pub(super) fn fit(&self, window: &Window) -> bool {
+        let wide = matches!(self.counts, Counts::Wide(_));
+        self.span_ms == window.span.as_millis() && wide == (window.max.get() > u32::from(u16::MAX))
+    }
+
+    pub(super) fn window(&self, window: &Window, cost: u32, now: Timestamp) -> WindowState {
+        let used = self.live(now).fold(0_u32, |sum, (_, count)| sum.saturating_add(count));
+        let mut to_free = used.saturating_add(cost).saturating_sub(window.max.get());
+        let mut frees_at = None;
+        let mut opens_at = None;
+        for (bucket, count) in self.live(now).filter(|&(_, count)| count > 0) {
+            let leaves = Timestamp::from_millis(self.counted_until_ms(bucket));
+            frees_at = frees_at.or(Some(leaves));
+            if to_free == 0 {
+                break;
+            }
+            to_free = to_free.saturating_sub(count);
+            if to_free == 0 {
+                opens_at = Some(leaves);
+            }
+        }
+        WindowState { tally: WindowTally { used, frees_at }, opens_at }
+    }
+
+    /// Counts `cost` events at `at_ms`.
+    pub(super) fn add(&mut self, at_ms: u64, cost: u32) {
+        let bucket = (at_ms / self.width_ms()).max(self.last);
+        let skipped = (bucket - self.last).min(LEN as u64);
+        for number in (bucket - skipped + 1)..=bucket {
+            self.set(number, 0);
+        }
+        self.last = bucket;
+        self.set(bucket, self.get(bucket).saturating_add(cost));
+    }
+
+    /// When the newest bucket is out, milliseconds.
+    pub(super) fn spent_at_ms(&self) -> u64 {
+        if self.get(self.last) == 0 { 0 } else { self.counted_until_ms(self.last) }
+    }
+
+    pub(super) fn span_ms(&self) -> u64 {
+        self.span_ms
+    }
+
+    /// The live buckets with events, oldest first: the milliseconds of each and its count.
+    pub(super) fn live_ranges(
+        &self,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (RangeInclusive<u64>, u32)> + '_ {
+        let width_ms = self.width_ms();
+        let live = self.live(now).filter(|&(_, count)| count > 0);
+        live.map(move |(bucket, count)| (bucket * width_ms..=(bucket + 1) * width_ms - 1, count))
+    }
+
+    fn live(&self, now: Timestamp) -> impl Iterator<Item = (u64, u32)> + '_ {
+        let first = now.floor_millis().saturating_sub(self.span_ms) / self.width_ms();
+        let oldest_kept = (self.last + 1).saturating_sub(LEN as u64);
+        (first.max(oldest_kept)..=self.last).map(|bucket| (bucket, self.get(bucket)))
+    }
+
+    fn width_ms(&self) -> u64 {
+        self.span_ms.div_ceil(PER_WINDOW)
+    }
+
+    fn counted_until_ms(&self, bucket: u64) -> u64 {
+        (bucket + 1).saturating_mul(self.width_ms()).saturating_add(self.span_ms)
+    }
+
+    fn get(&self, bucket: u64) -> u32 {
+        let index = (bucket % LEN as u64) as usize;
+        match &self.counts {
+            Counts::Narrow(counts) => u32::from(counts[index]),
+            Counts::Wide(counts) => counts[index],
+        }
+    }
+
+    fn set(&mut self, bucket: u64, count: u32) {
+        let index = (bucket % LEN as u64) as usize;
+        match &mut self.counts {
+            // A narrow window admits at most as many as fit.
+            Counts::Narrow(counts) => counts[index] = u16::try_from(count).unwrap_or(u16::MAX),
+            Counts::Wide(counts) => counts[index] = count,
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Counters in this process: a sharded table of keyed hashes, bounded by `max_keys`.
+//!
+//! The locks of all shards that a request touches are taken in ascending order, every counter is
+//! asked, then every counter is charged: all or none, without refunds and without deadlock.
+
+mod blocks;
+mod shard;
+mod slab;
+
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use self::shard::Shard;
+use super::StoreSize;
+use crate::decision::limit::Mode;
+use crate::decision::tally::{Charge, Judgement, Tallies};
+use crate::decision::time::Timestamp;
+
+/// The embedded store.
+pub struct MemoryStore {
+    shards: Box<[Padded]>,
+    keys_max: usize,
+}
+
+/// A shard on cache lines of its own, so that neighbours do not slow each other down.
+#[repr(align(128))]
+struct Padded(Mutex<Shard>);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Intent {
+    Charge,
+    Look,
+}
+
+type Guards<'s> = SmallVec<[(usize, MutexGuard<'s, Shard>); 4]>;
+
+impl MemoryStore {
+    const SHARDS_MIN: usize = 64;
+
+    /// A store for at most `keys_max` counters of their own.
+    pub fn new(keys_max: usize) -> MemoryStore {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        // Few keys, few shards: else the rounding would exceed the bound.
+        let shards = (cores * 4).next_power_of_two().max(MemoryStore::SHARDS_MIN);
+        let shards = shards.min((keys_max / 16).next_power_of_two().max(1));
+        let each = (keys_max / shards).max(1);
+        MemoryStore {
+            shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(each)))).collect(),
+            keys_max: each * shards,
+        }
+    }
+
+    /// See [`super::Store::take`].
+    pub fn take(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
+        self.run(charges, now, Intent::Charge)
+    }
+
+    /// See [`super::Store::peek`].
+    pub fn peek(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
+        self.run(charges, now, Intent::Look)
+    }
+
+    pub fn size(&self) -> StoreSize {
+        let mut size = StoreSize { keys_max: self.keys_max, ..StoreSize::default() };
+        for shard in &self.shards {
+            let shard = shard.0.lock();
+            size.keys += shard.keys();
+            size.shared += shard.shared();
+            size.blocks += shard.blocks();
+        }
+        size
+    }
+
+    /// Removes every spent counter, holding each lock for a short stretch at a time.
+    pub fn sweep(&self, now: Timestamp) {
+        const STRETCH: usize = 1024;
+        for shard in &self.shards {
+            let mut rest = shard.0.lock().begin_sweep(now);
+            while rest > 0 {
+                shard.0.lock().sweep(STRETCH, now);
+                rest = rest.saturating_sub(STRETCH);
+            }
+        }
+    }
+
+    fn run(&self, charges: &[Charge<'_>], now: Timestamp, intent: Intent) -> Tallies {
+        let mut guards = self.lock(charges);
+        let mut tallies = Tallies::default();
+        for charge in charges {
+            let seen = self.shard(&mut guards, charge).tally(charge, now);
+            tallies.shared += u32::from(seen.is_shared);
+            tallies.list.push(seen.tally);
+        }
+        let admitted = charges.iter().zip(&tallies.list).all(|(charge, tally)| match charge.limit.mode {
+            Mode::Enforce => tally.judgement == Judgement::Admits,
+            Mode::Shadow => true,
+        });
+        for (charge, tally) in charges.iter().zip(&mut tallies.list) {
+            match tally.judgement {
+                Judgement::Admits if admitted && intent == Intent::Charge => {
+                    self.shard(&mut guards, charge).charge(charge, now);
+                }
+                Judgement::Exceeded { .. } => {
+                    if let Some(rule) = &charge.limit.block {
+                        let until = self.shard(&mut guards, charge).block(charge.key, rule, now);
+                        tally.judgement = Judgement::Blocked { until };
+                    }
+                }
+                Judgement::Admits | Judgement::Blocked { .. } => {}
+            }
+        }
+        tallies
+    }
+
+    /// The locks of all shards that the charges touch, taken in ascending order.
+    fn lock(&self, charges: &[Charge<'_>]) -> Guards<'_> {
+        let mut wanted: SmallVec<[usize; 4]> = charges.iter().map(|charge| self.shard_of(charge)).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.into_iter().map(|index| (index, self.shards[index].0.lock())).collect()
+    }
+
+    fn shard<'g>(&self, guards: &'g mut Guards<'_>, charge: &Charge<'_>) -> &'g mut Shard {
+        let wanted = self.shard_of(charge);
+        // Locked for exactly these charges, so it is there.
+        let position = guards.iter().position(|(index, _)| *index == wanted).unwrap_or_default();
+        &mut guards[position].1
+    }
+
+    fn shard_of(&self, charge: &Charge<'_>) -> usize {
+        (charge.key.as_u128() >> 96) as usize & (self.shards.len() - 1)
+    }
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").field("keys_max", &self.keys_max).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

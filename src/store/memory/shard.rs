@@ -1,0 +1,202 @@
+//! One shard of the table: an index over slots, the shared counters, the blocks.
+//!
+//! A full shard does not forget anybody. A key that finds no room is counted in two counters
+//! that it shares with others of its kind: each counts at least what the key did, so whoever is
+//! admitted by one of them may be admitted, and nobody slips through uncounted.
+
+use std::collections::HashMap;
+
+use hashbrown::HashTable;
+use smallvec::SmallVec;
+
+use super::blocks::Blocks;
+use super::slab::{Slab, Slot};
+use crate::decision::counter::Counter;
+use crate::decision::key::KeyHash;
+use crate::decision::limit::{BlockRule, Limit};
+use crate::decision::tally::{Charge, Judgement, Tally};
+use crate::decision::time::{Span, Timestamp};
+
+pub(super) struct Shard {
+    index: HashTable<u32>,
+    slab: Slab,
+    keys_max: usize,
+    /// The next slot to look at for a spent counter.
+    hand: u32,
+    shared: HashMap<SharedKey, Counter>,
+    shared_max: usize,
+    blocks: Blocks,
+}
+
+/// A shared counter: which limit, which row, which of its counters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct SharedKey {
+    limit: crate::decision::key::LimitId,
+    row: u8,
+    column: u8,
+}
+
+/// What one charge found.
+pub(super) struct Seen {
+    pub(super) tally: Tally,
+    pub(super) is_shared: bool,
+}
+
+/// Shared counters a limit and row, in each shard.
+const COLUMNS: u8 = 64;
+const ROWS: u8 = 2;
+
+impl Shard {
+    pub(super) fn new(keys_max: usize) -> Shard {
+        Shard {
+            index: HashTable::new(),
+            slab: Slab::default(),
+            keys_max,
+            hand: 0,
+            shared: HashMap::new(),
+            shared_max: (keys_max / 4).max(usize::from(COLUMNS * ROWS)),
+            blocks: Blocks::new((keys_max / 4).max(16)),
+        }
+    }
+
+    pub(super) fn keys(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn shared(&self) -> usize {
+        self.shared.len()
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// What the counter of a charge says, changing nothing but to make room.
+    pub(super) fn tally(&mut self, charge: &Charge<'_>, now: Timestamp) -> Seen {
+        let Limit { rule, cost, .. } = charge.limit;
+        if let Some(until) = self.blocks.blocked_until(charge.key, now) {
+            let windows = SmallVec::new();
+            return Seen {
+                tally: Tally { judgement: Judgement::Blocked { until }, windows },
+                is_shared: false,
+            };
+        }
+        if let Some(index) = self.find(charge.key) {
+            let tally = self.slab.get(index).counter.tally(rule, cost.get(), now);
+            return Seen { tally, is_shared: false };
+        }
+        let is_shared = self.is_full(now);
+        if !is_shared && self.shared.is_empty() {
+            return Seen { tally: Counter::default().tally(rule, cost.get(), now), is_shared };
+        }
+        Seen { tally: self.shared_tally(charge, now), is_shared }
+    }
+
+    /// Makes a charge that [`Shard::tally`] admitted.
+    pub(super) fn charge(&mut self, charge: &Charge<'_>, now: Timestamp) {
+        let Limit { rule, cost, .. } = charge.limit;
+        if let Some(index) = self.find(charge.key) {
+            self.slab.get_mut(index).counter.charge(rule, cost.get(), now);
+            return;
+        }
+        if self.is_full(now) {
+            for key in shared_keys(charge) {
+                self.shared.entry(key).or_default().charge(rule, cost.get(), now);
+            }
+            return;
+        }
+        // Who was counted together with others goes on from what they counted.
+        let mut counter = self.most_lenient_shared(charge, now).unwrap_or_default();
+        counter.charge(rule, cost.get(), now);
+        self.insert(charge.key, counter);
+        self.sweep(2, now);
+    }
+
+    /// Starts the next block of a key; the time at which it ends.
+    pub(super) fn block(&mut self, key: KeyHash, rule: &BlockRule, now: Timestamp) -> Timestamp {
+        self.blocks.start(key, rule, now)
+    }
+
+    /// Drops what is over among blocks and shared counters; the number of slots to sweep.
+    pub(super) fn begin_sweep(&mut self, now: Timestamp) -> usize {
+        self.shared.retain(|_, counter| !counter.is_spent(now));
+        self.blocks.forget_old(now);
+        self.slab.extent() as usize
+    }
+
+    /// Looks at the next `slots` slots and removes spent counters.
+    pub(super) fn sweep(&mut self, slots: usize, now: Timestamp) {
+        let extent = self.slab.extent();
+        for _ in 0..slots.min(extent as usize) {
+            self.hand = if self.hand + 1 < extent { self.hand + 1 } else { 0 };
+            let slot = self.slab.get(self.hand);
+            if slot.key != 0 && slot.counter.is_spent(now) {
+                let (key, hand) = (slot.key, self.hand);
+                if let Ok(entry) = self.index.find_entry(key as u64, |&index| index == hand) {
+                    entry.remove();
+                }
+                self.slab.remove(hand);
+            }
+        }
+    }
+
+    fn find(&self, key: KeyHash) -> Option<u32> {
+        let key = key.as_u128();
+        self.index.find(key as u64, |&index| self.slab.get(index).key == key).copied()
+    }
+
+    fn insert(&mut self, key: KeyHash, counter: Counter) {
+        let key = key.as_u128();
+        let index = self.slab.insert(Slot { key, counter });
+        let slab = &self.slab;
+        self.index.insert_unique(key as u64, index, |&index| slab.get(index).key as u64);
+    }
+
+    /// Whether there is no room for one more key, after looking for some.
+    fn is_full(&mut self, now: Timestamp) -> bool {
+        const LOOKED_AT: usize = 16;
+        if self.index.len() >= self.keys_max {
+            self.sweep(LOOKED_AT, now);
+        }
+        self.index.len() >= self.keys_max
+    }
+
+    /// Admitted if one of the rows admits: each counts at least what this key did.
+    fn shared_tally(&self, charge: &Charge<'_>, now: Timestamp) -> Tally {
+        let Limit { rule, cost, .. } = charge.limit;
+        let keys = shared_keys(charge);
+        let has_room = self.shared.len() + keys.len() <= self.shared_max;
+        if !has_room && keys.iter().any(|key| !self.shared.contains_key(key)) {
+            let retry_at = now.plus(Span::from_secs(1));
+            return Tally {
+                judgement: Judgement::Exceeded { window: 0, retry_at },
+                windows: SmallVec::new(),
+            };
+        }
+        let counter = self.most_lenient_shared(charge, now).unwrap_or_default();
+        counter.tally(rule, cost.get(), now)
+    }
+
+    /// The shared counter of a key that admits it soonest; none if one row counted nothing.
+    fn most_lenient_shared(&self, charge: &Charge<'_>, now: Timestamp) -> Option<Counter> {
+        let Limit { rule, cost, .. } = charge.limit;
+        let rows: Option<SmallVec<[&Counter; 2]>> =
+            shared_keys(charge).iter().map(|key| self.shared.get(key)).collect();
+        let opens_at = |counter: &Counter| match counter.tally(rule, cost.get(), now).judgement {
+            Judgement::Admits => now,
+            Judgement::Exceeded { retry_at, .. } => retry_at,
+            Judgement::Blocked { until } => until,
+        };
+        rows?.into_iter().min_by_key(|counter| opens_at(counter)).cloned()
+    }
+}
+
+/// The counters that a key shares, one in each row.
+fn shared_keys(charge: &Charge<'_>) -> [SharedKey; ROWS as usize] {
+    let bits = (charge.key.as_u128() >> 64) as u32;
+    let limit = charge.limit.id;
+    std::array::from_fn(|row| {
+        let column = (bits >> (row * 8)) as u8 % COLUMNS;
+        SharedKey { limit, row: row as u8, column }
+    })
+}
