@@ -3,9 +3,18 @@
 //! Nothing here performs I/O, reads a clock or awaits: time is an argument. That is what makes
 //! the limiter testable to the millisecond.
 
+pub mod answer;
+pub mod client;
 pub mod counter;
+mod escape;
+mod fold;
+pub mod headers;
 pub mod ipset;
 pub mod key;
 pub mod limit;
+pub mod path;
+pub mod policy;
+pub mod route;
 pub mod tally;
 pub mod time;
+pub mod verdict;

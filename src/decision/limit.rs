@@ -48,8 +48,6 @@ pub enum Shown {
     Quota,
     /// Retry-After alone.
     RetryAfter,
-    /// Nothing but the refusal itself.
-    Nothing,
 }
 
 /// For how long a key is blocked once it exceeds its limit.

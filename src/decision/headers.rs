@@ -1,0 +1,141 @@
+//! The limit headers of an answer, from the state of its tightest window.
+//!
+//! `X-RateLimit-*` as GitHub made them common, `RateLimit` and `RateLimit-Policy` in the syntax of
+//! draft-ietf-httpapi-ratelimit-headers-11.
+
+use std::fmt::Write as _;
+
+use http::{HeaderName, HeaderValue};
+
+use super::answer::{HeaderStyle, IetfHeaders, LegacyHeaders};
+use super::limit::{Limit, Mode, Rule, Shown};
+use super::time::Timestamp;
+
+pub const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+pub const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+pub const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// One window of one limit of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowIndex {
+    pub limit: u8,
+    pub window: u8,
+}
+
+/// What a client is told of its tightest window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub of: WindowIndex,
+    pub limit: u32,
+    pub remaining: u32,
+    /// When more becomes available; on a refusal, when a request is admitted again.
+    pub resets_at: Timestamp,
+}
+
+/// How the windows of a route are called in `RateLimit`, and its `RateLimit-Policy`.
+#[derive(Clone, Debug)]
+pub struct QuotaNames {
+    policy: Option<HeaderValue>,
+    /// By limit and window, quoted.
+    names: Box<[Box<[Box<str>]>]>,
+}
+
+impl QuotaNames {
+    pub fn of(limits: &[Limit]) -> QuotaNames {
+        let shown = || limits.iter().filter(|limit| limit.is_shown());
+        let labels: Vec<&str> = shown().flat_map(Limit::labels).collect();
+        let is_unique = |label: &str| labels.iter().filter(|known| **known == label).count() < 2;
+        let name = |limit: &Limit, label: &str| {
+            if is_unique(label) { quote(label) } else { quote(&format!("{}-{label}", limit.key)) }
+        };
+        let names = limits.iter().map(|limit| limit.labels().map(|label| name(limit, label)).collect());
+        let items = shown().flat_map(|limit| {
+            let sizes = limit.labels().zip(limit.sizes());
+            sizes.map(|(label, (max, span_s))| format!("{};q={max};w={span_s}", name(limit, label)))
+        });
+        let policy = items.collect::<Vec<String>>().join(", ");
+        QuotaNames {
+            names: names.collect(),
+            policy: if policy.is_empty() { None } else { HeaderValue::try_from(policy).ok() },
+        }
+    }
+
+    fn name(&self, of: WindowIndex) -> &str {
+        let limit = self.names.get(usize::from(of.limit));
+        limit.and_then(|windows| windows.get(usize::from(of.window))).map_or("\"default\"", |name| name)
+    }
+}
+
+impl Limit {
+    fn is_shown(&self) -> bool {
+        self.shown == Shown::Quota && self.mode == Mode::Enforce
+    }
+
+    /// The labels of the windows; a smooth limit has one.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        let (windows, smooth) = match &self.rule {
+            Rule::Windows(windows) => (windows.list(), None),
+            Rule::Smooth(_) => (&[][..], Some("smooth")),
+        };
+        windows.iter().map(|window| &*window.label).chain(smooth)
+    }
+
+    /// How many in how many seconds, window by window.
+    fn sizes(&self) -> impl Iterator<Item = (u32, u64)> {
+        let (windows, smooth) = match &self.rule {
+            Rule::Windows(windows) => (windows.list(), None),
+            Rule::Smooth(smooth) => (&[][..], Some((smooth.burst.get(), smooth.refill().ceil_secs()))),
+        };
+        windows.iter().map(|window| (window.max.get(), window.span.ceil_secs())).chain(smooth)
+    }
+}
+
+/// Calls `add` with each header that an answer with this quota carries.
+pub fn write(
+    quota: &Quota,
+    names: &QuotaNames,
+    style: HeaderStyle,
+    now: Timestamp,
+    mut add: impl FnMut(HeaderName, HeaderValue),
+) {
+    let delta_s = now.until(quota.resets_at).ceil_secs();
+    let reset = match style.legacy {
+        LegacyHeaders::Off => None,
+        LegacyHeaders::ResetEpoch => Some(quota.resets_at.ceil_secs()),
+        LegacyHeaders::ResetDelta => Some(delta_s),
+    };
+    if let Some(reset) = reset {
+        add(X_RATELIMIT_LIMIT, HeaderValue::from(quota.limit));
+        add(X_RATELIMIT_REMAINING, HeaderValue::from(quota.remaining));
+        add(X_RATELIMIT_RESET, HeaderValue::from(reset));
+    }
+    match style.ietf {
+        IetfHeaders::Off => {}
+        IetfHeaders::On => {
+            let mut item = String::with_capacity(48);
+            // Writing to a String cannot fail.
+            let _ = write!(item, "{};r={};t={delta_s}", names.name(quota.of), quota.remaining);
+            if let Ok(item) = HeaderValue::try_from(item) {
+                add(RATELIMIT, item);
+            }
+            if let Some(policy) = &names.policy {
+                add(RATELIMIT_POLICY, policy.clone());
+            }
+        }
+    }
+}
+
+/// A string of RFC 9651 §3.3.3; what it cannot hold becomes an underscore.
+fn quote(label: &str) -> Box<str> {
+    let plain = label.chars().map(|c| match c {
+        '"' | '\\' => '_',
+        ' '..='~' => c,
+        _ => '_',
+    });
+    format!("\"{}\"", plain.collect::<String>()).into_boxed_str()
+}
+
+#[cfg(test)]
+mod tests;

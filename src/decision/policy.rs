@@ -1,0 +1,183 @@
+//! The compiled rules of one configuration: what one request sees from end to end.
+
+use std::net::IpAddr;
+
+use super::answer::{Cors, HeaderStyle, LimitedAnswer};
+use super::client::ClientRules;
+use super::headers::QuotaNames;
+use super::ipset::IpSet;
+use super::key::{FieldPath, KeyPart};
+use super::limit::Limit;
+use super::path::RiskyBytes;
+use super::route::{RouteIndex, RoutePattern, RouteTable, Tie};
+
+/// Everything the decision needs to know of a configuration.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    table: RouteTable,
+    routes: Box<[Route]>,
+    pub access: Access,
+    pub client: ClientRules,
+    pub headers: HeaderStyle,
+    pub cors: Cors,
+}
+
+/// What stands before any limit.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Never limited.
+    pub allow: IpSet,
+    /// 403.
+    pub deny: IpSet,
+}
+
+/// What the access lists say of an address. Denied beats allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Denied,
+    Allowed,
+    Ordinary,
+}
+
+impl Access {
+    pub fn standing(&self, address: IpAddr) -> Standing {
+        if self.deny.contains(address) {
+            Standing::Denied
+        } else if self.allow.contains(address) {
+            Standing::Allowed
+        } else {
+            Standing::Ordinary
+        }
+    }
+}
+
+/// Which of the configured upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamIndex(pub usize);
+
+/// Headers by which a client could change the method or path that a backend sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverrideHeaders {
+    Stripped,
+    Forwarded,
+}
+
+/// What the file says of a route.
+#[derive(Clone, Debug)]
+pub struct RouteSpec {
+    pub name: Box<str>,
+    pub pattern: RoutePattern,
+    pub upstream: UpstreamIndex,
+    /// At most [`Route::LIMITS_MAX`], of its policies and its own, in the order of the file.
+    pub limits: Vec<Limit>,
+    /// Encoded bytes that the route lets through to the backend.
+    pub allowed_risky: RiskyBytes,
+    pub override_headers: OverrideHeaders,
+    pub limited: LimitedAnswer,
+}
+
+/// A route with what follows from its limits worked out.
+#[derive(Clone, Debug)]
+pub struct Route {
+    spec: RouteSpec,
+    body_fields: Box<[FieldPath]>,
+    needs_user: bool,
+    quota_names: QuotaNames,
+}
+
+impl Route {
+    /// How many limits one request can be charged with.
+    pub const LIMITS_MAX: usize = 16;
+
+    pub fn new(spec: RouteSpec) -> Route {
+        let mut body_fields: Vec<FieldPath> = Vec::new();
+        for part in spec.limits.iter().flat_map(|limit| &limit.key.parts) {
+            match part {
+                KeyPart::Body(field) if !body_fields.contains(field) => body_fields.push(field.clone()),
+                KeyPart::Body(_)
+                | KeyPart::Ip
+                | KeyPart::User
+                | KeyPart::Global
+                | KeyPart::Header(_)
+                | KeyPart::Cookie(_)
+                | KeyPart::Query(_)
+                | KeyPart::Path(_) => {}
+            }
+        }
+        Route {
+            needs_user: spec.limits.iter().any(|limit| limit.key.needs_user()),
+            body_fields: body_fields.into_boxed_slice(),
+            quota_names: QuotaNames::of(&spec.limits),
+            spec,
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    pub fn pattern(&self) -> &RoutePattern {
+        &self.spec.pattern
+    }
+
+    pub fn upstream(&self) -> UpstreamIndex {
+        self.spec.upstream
+    }
+
+    pub fn limits(&self) -> &[Limit] {
+        &self.spec.limits
+    }
+
+    pub fn limited(&self) -> &LimitedAnswer {
+        &self.spec.limited
+    }
+
+    pub fn allowed_risky(&self) -> RiskyBytes {
+        self.spec.allowed_risky
+    }
+
+    pub fn override_headers(&self) -> OverrideHeaders {
+        self.spec.override_headers
+    }
+
+    /// The fields that the limits count by; empty if the body need not be read.
+    pub fn body_fields(&self) -> &[FieldPath] {
+        &self.body_fields
+    }
+
+    pub fn needs_user(&self) -> bool {
+        self.needs_user
+    }
+
+    pub fn quota_names(&self) -> &QuotaNames {
+        &self.quota_names
+    }
+}
+
+impl Rules {
+    /// # Errors
+    /// Every pair of routes that tie.
+    pub fn new(
+        routes: Vec<Route>,
+        access: Access,
+        client: ClientRules,
+        headers: HeaderStyle,
+        cors: Cors,
+    ) -> Result<Rules, Vec<Tie>> {
+        let table = RouteTable::new(routes.iter().map(Route::pattern))?;
+        Ok(Rules { table, routes: routes.into_boxed_slice(), access, client, headers, cors })
+    }
+
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    pub fn table(&self) -> &RouteTable {
+        &self.table
+    }
+
+    /// The route of an index that [`RouteTable::find`] gave.
+    pub fn route(&self, index: RouteIndex) -> &Route {
+        &self.routes[index.0]
+    }
+}

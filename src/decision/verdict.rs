@@ -1,0 +1,197 @@
+//! What becomes of a request: a permit to be proxied, or a refusal that says why.
+
+use std::cmp::Reverse;
+
+use smallvec::SmallVec;
+
+use super::headers::{Quota, WindowIndex};
+use super::limit::{Limit, Mode, Rule, Shown};
+use super::policy::Route;
+use super::tally::{Judgement, Tallies, Tally};
+use super::time::{Span, Timestamp};
+
+/// The proof that a request was admitted: nothing is proxied without one.
+#[derive(Debug)]
+pub struct Permit {
+    quota: Option<Quota>,
+    grounds: Grounds,
+}
+
+/// Why a request was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grounds {
+    /// Its limits were charged, or it has none.
+    Charged,
+    /// It is not counted: a CORS preflight, or an address on the allow list.
+    Exempt,
+}
+
+impl Permit {
+    /// For a request that is not counted.
+    pub(crate) fn exempt() -> Permit {
+        Permit { quota: None, grounds: Grounds::Exempt }
+    }
+
+    pub fn quota(&self) -> Option<&Quota> {
+        self.quota.as_ref()
+    }
+
+    pub fn grounds(&self) -> Grounds {
+        self.grounds
+    }
+}
+
+/// What the limits say to a request.
+#[derive(Debug)]
+pub struct Conclusion {
+    pub outcome: Result<Permit, Limited>,
+    /// The limits in shadow mode that would have refused it.
+    pub shadowed: SmallVec<[Cause; 1]>,
+}
+
+/// A refusal by a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limited {
+    pub cause: Cause,
+    /// Waiting until then succeeds if nothing else is sent meanwhile.
+    pub retry_at: Timestamp,
+    pub quota: Option<Quota>,
+    /// Every enforced limit that refused.
+    pub all: SmallVec<[Cause; 2]>,
+}
+
+/// What refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Window(WindowIndex),
+    /// The key is blocked after exceeding this limit of the route.
+    Block {
+        limit: u8,
+    },
+}
+
+impl Cause {
+    pub fn limit(self) -> usize {
+        match self {
+            Cause::Window(of) => usize::from(of.limit),
+            Cause::Block { limit } => usize::from(limit),
+        }
+    }
+}
+
+/// Judges the tallies of the limits `charged` (their numbers in the route, in the order of the
+/// tallies). `Retry-After` is the maximum over all that refuse: waiting that long satisfies each.
+pub fn conclude(route: &Route, charged: &[u8], tallies: &Tallies, now: Timestamp) -> Conclusion {
+    let mut shadowed = SmallVec::new();
+    let mut all: SmallVec<[Cause; 2]> = SmallVec::new();
+    let mut last: Option<(Timestamp, Cause)> = None;
+    let judged = || {
+        charged
+            .iter()
+            .zip(&tallies.list)
+            .filter_map(|(&index, tally)| Some((index, route.limits().get(usize::from(index))?, tally)))
+    };
+    for (index, limit, tally) in judged() {
+        let Some((retry_at, cause)) = refusal(index, tally) else { continue };
+        match limit.mode {
+            Mode::Shadow => shadowed.push(cause),
+            Mode::Enforce => {
+                all.push(cause);
+                if last.is_none_or(|(latest, _)| retry_at > latest) {
+                    last = Some((retry_at, cause));
+                }
+            }
+        }
+    }
+    let tightest = |charged| {
+        let shown =
+            judged().filter(|(_, limit, _)| limit.shown == Shown::Quota && limit.mode == Mode::Enforce);
+        let quotas = shown.flat_map(|(index, limit, tally)| quotas(index, limit, tally, charged, now));
+        let tightest =
+            quotas.min_by_key(|(fullness, quota)| (*fullness, quota.remaining, Reverse(quota.resets_at)));
+        tightest.map(|(_, quota)| quota)
+    };
+    let outcome = match last {
+        None => Ok(Permit { quota: tightest(Charged::Yes), grounds: Grounds::Charged }),
+        Some((retry_at, cause)) => Err(Limited { cause, retry_at, quota: tightest(Charged::No), all }),
+    };
+    Conclusion { outcome, shadowed }
+}
+
+#[derive(Clone, Copy)]
+enum Charged {
+    Yes,
+    No,
+}
+
+fn refusal(index: u8, tally: &Tally) -> Option<(Timestamp, Cause)> {
+    match tally.judgement {
+        Judgement::Admits => None,
+        Judgement::Exceeded { window, retry_at } => {
+            Some((retry_at, Cause::Window(WindowIndex { limit: index, window })))
+        }
+        Judgement::Blocked { until } => Some((until, Cause::Block { limit: index })),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fullness {
+    Refuses,
+    Admits,
+}
+
+/// The state of each window as it is after this request.
+fn quotas<'a>(
+    index: u8,
+    limit: &'a Limit,
+    tally: &'a Tally,
+    charged: Charged,
+    now: Timestamp,
+) -> impl Iterator<Item = (Fullness, Quota)> + 'a {
+    tally.windows.iter().enumerate().map(move |(window, seen)| {
+        let window = u8::try_from(window).unwrap_or(u8::MAX);
+        let max = limit.window_max(window);
+        let left = max.saturating_sub(seen.used);
+        let of = WindowIndex { limit: index, window };
+        match tally.judgement {
+            Judgement::Exceeded { window: full, retry_at } if full == window => {
+                (Fullness::Refuses, Quota { of, limit: max, remaining: left, resets_at: retry_at })
+            }
+            Judgement::Exceeded { .. } | Judgement::Admits | Judgement::Blocked { .. } => {
+                let (remaining, first_return) = match charged {
+                    Charged::Yes => {
+                        (left.saturating_sub(limit.cost.get()), now.plus(limit.returns_after(window)))
+                    }
+                    Charged::No => (left, now),
+                };
+                let resets_at = seen.frees_at.unwrap_or(first_return);
+                (Fullness::Admits, Quota { of, limit: max, remaining, resets_at })
+            }
+        }
+    })
+}
+
+impl Limit {
+    /// How long after a charge its quota returns.
+    fn returns_after(&self, window: u8) -> Span {
+        match &self.rule {
+            Rule::Windows(windows) => {
+                windows.list().get(usize::from(window)).map_or(Span::ZERO, |window| window.span)
+            }
+            Rule::Smooth(smooth) => Span::from_millis(smooth.replenish_one_ns.div_ceil(1_000_000)),
+        }
+    }
+
+    /// The size of a window; of a smooth limit, its burst.
+    pub fn window_max(&self, window: u8) -> u32 {
+        match &self.rule {
+            Rule::Windows(windows) => {
+                windows.list().get(usize::from(window)).map_or(0, |window| window.max.get())
+            }
+            Rule::Smooth(smooth) => smooth.burst.get(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
