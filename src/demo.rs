@@ -1,8 +1,8 @@
 //! A small auth backend to stand behind the gateway in `tollgate demo`, and the words that invite to try it.
 //!
 //! It is a stage set: two users with public passwords, one code that is always right, no mail ever sent. What
-//! is real is its face: the paths, status codes and JSON of a common auth API, with tokens that the gateway can
-//! check.
+//! is real is its face: the paths, status codes and JSON of a common auth API, with tokens that the gateway
+//! can check.
 
 mod api;
 mod token;
