@@ -19,4 +19,5 @@
 
 pub mod clock;
 pub mod decision;
+pub mod demo;
 pub mod store;

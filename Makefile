@@ -1,0 +1,32 @@
+# make run     build in release and start the demo: the gateway in front of a small auth backend
+# make test    run all tests
+# make check   formatting and lints, as CI does
+# make bench   the benchmarks, then the side-by-side run against other proxies
+#
+# Every target first installs what the machine lacks for it (build/install-deps.sh), and is quiet when all is there.
+
+# Where build/install-deps.sh puts a cmake that no package manager could bring.
+CARGO = PATH="$$PWD/target/tools/bin:$$PATH" cargo
+
+.PHONY: run build test check bench
+
+run: build
+	@exec target/release/tollgate demo
+
+build:
+	@build/install-deps.sh build
+	$(CARGO) build --release
+
+test:
+	@build/install-deps.sh test
+	$(CARGO) test
+
+check:
+	@build/install-deps.sh build
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+bench:
+	@build/install-deps.sh build
+	$(CARGO) bench
+	PATH="$$PWD/target/tools/bin:$$PATH" python3 benches/side_by_side.py

@@ -1,0 +1,128 @@
+#!/bin/sh
+# Installs what this machine lacks to build or test Tollgate, and says what and why.
+# Prints nothing when all is there. Uses sudo only when not root.
+#
+# usage: build/install-deps.sh build|test
+set -eu
+cd "$(dirname "$0")/.."
+
+tools_dir=target/tools
+PATH="$PWD/$tools_dir/bin:$PATH"
+
+say() { echo "install-deps: $*" >&2; }
+die() {
+    say "$*"
+    exit 1
+}
+
+case ${1-} in
+    build) wanted="cc cmake" ;;
+    test) wanted="cc cmake" ;;
+    *) die "usage: build/install-deps.sh build|test" ;;
+esac
+
+command -v cargo >/dev/null 2>&1 || die "cargo is missing: install Rust 1.89 or newer, see https://rustup.rs"
+
+# Asks the tool to do its work: a name on the PATH may be a shim with nothing behind it.
+works() {
+    case $1 in
+        cc)
+            probe=$(mktemp)
+            printf '#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n' |
+                "${CC:-cc}" -x c -o "$probe" - >/dev/null 2>&1 && found=0 || found=1
+            rm -f "$probe"
+            return "$found"
+            ;;
+        *) "$1" --version >/dev/null 2>&1 ;;
+    esac
+}
+
+purpose() {
+    case $1 in
+        cc) echo "a C compiler, to link Rust programs and to compile ring, mimalloc and zlib-ng" ;;
+        cmake) echo "cmake, which builds zlib-ng, a part of Pingora" ;;
+    esac
+}
+
+packages() { # package manager, tool
+    case $1:$2 in
+        apt-get:cc) echo gcc libc6-dev ;;
+        dnf:cc) echo gcc glibc-devel ;;
+        apk:cc) echo gcc musl-dev ;;
+        brew:cc) ;; # comes with Apple's command line tools
+        *) echo "$2" ;;
+    esac
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif [ -t 0 ]; then
+        sudo "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+install_with() { # package manager, packages
+    manager=$1
+    shift
+    say "running: $manager install $*"
+    case $manager in
+        apt-get)
+            as_root apt-get update -qq || say "the package lists could not be refreshed; trying the ones at hand"
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+            ;;
+        dnf) as_root dnf install -y -q "$@" ;;
+        apk) as_root apk add --quiet "$@" ;;
+        brew) brew install --quiet "$@" ;;
+    esac
+}
+
+# The wheel carries the real program; it finds its own files through the link.
+cmake_by_pip() {
+    python3 -m pip --version >/dev/null 2>&1 || return 1
+    say "running: pip install cmake, into $tools_dir of this folder alone"
+    PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --upgrade --target "$tools_dir/cmake" cmake || return 1
+    program=$(find "$PWD/$tools_dir/cmake" -path '*/data/bin/cmake' | head -n 1)
+    [ -n "$program" ] || return 1
+    mkdir -p "$tools_dir/bin"
+    ln -sf "$program" "$tools_dir/bin/cmake"
+}
+
+first_manager() {
+    for manager in apt-get dnf apk brew; do
+        command -v "$manager" >/dev/null 2>&1 || continue
+        if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null 2>&1; then continue; fi
+        echo "$manager"
+        return
+    done
+}
+
+missing=
+for tool in $wanted; do
+    works "$tool" && continue
+    say "missing: $(purpose "$tool")"
+    missing="$missing $tool"
+done
+[ -n "$missing" ] || exit 0
+
+manager=$(first_manager)
+if [ -n "$manager" ]; then
+    list=
+    for tool in $missing; do list="$list $(packages "$manager" "$tool")"; done
+    # shellcheck disable=SC2086 # a list of names
+    [ -z "${list# }" ] || install_with "$manager" $list || say "$manager could not install$list"
+fi
+case $missing in
+    *cmake*) works cmake || cmake_by_pip || true ;;
+esac
+
+for tool in $missing; do
+    works "$tool" && continue
+    if [ "$tool" = cc ] && [ "$(uname)" = Darwin ]; then
+        die "no C compiler: run xcode-select --install, then try again"
+    fi
+    die "$tool could not be installed by apt-get, dnf, apk, brew or pip: install it by hand, then try again"
+done
+say "all there now"
