@@ -19,3 +19,4 @@
 
 pub mod clock;
 pub mod decision;
+pub mod identity;
