@@ -20,3 +20,4 @@
 pub mod clock;
 pub mod decision;
 pub mod identity;
+pub mod telemetry;
