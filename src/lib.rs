@@ -17,6 +17,7 @@
 //! `decision` is pure: no I/O, no clock, no async. Imports run one way, and a test holds the arrows.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
 pub mod decision;
 pub mod identity;
