@@ -17,7 +17,10 @@
 //! `decision` is pure: no I/O, no clock, no async. Imports run one way, and a test holds the arrows.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
 pub mod decision;
 pub mod demo;
+pub mod identity;
 pub mod store;
+pub mod telemetry;

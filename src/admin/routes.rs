@@ -1,0 +1,111 @@
+//! What the admin listener answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::host::HostRule;
+use super::{Admin, Phase, Readiness};
+use crate::telemetry::metrics::Metrics;
+
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PUBLIC_PATHS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
+
+pub(super) fn router(admin: Admin, listening: SocketAddr) -> Router {
+    let routes = if admin.metrics_public {
+        Router::new()
+            .route("/metrics", get(metrics).with_state(Scrape::new(admin.metrics, admin.gauges)))
+            .route("/healthz", get(health))
+            .route("/readyz", get(readiness).with_state(admin.readiness))
+    } else {
+        PUBLIC_PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(unauthorized)))
+    };
+    routes
+        .fallback(|| async { refusal(StatusCode::NOT_FOUND, "Nothing is here.") })
+        .method_not_allowed_fallback(|| async {
+            refusal(StatusCode::METHOD_NOT_ALLOWED, "This path does not know that method.")
+        })
+        .layer(middleware::from_fn_with_state(HostRule::of(listening), only_known_hosts))
+        .layer(middleware::map_response(harden))
+}
+
+/// What a scrape needs. One is rendered at a time: scrapers cannot pile up work.
+#[derive(Clone)]
+struct Scrape {
+    metrics: Metrics,
+    gauges: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Scrape {
+    fn new(metrics: Metrics, gauges: Arc<dyn Fn(&Metrics) + Send + Sync>) -> Scrape {
+        Scrape { metrics, gauges, turn: Arc::default() }
+    }
+}
+
+async fn metrics(State(scrape): State<Scrape>) -> Response {
+    let _turn = scrape.turn.lock().await;
+    let rendered = tokio::task::spawn_blocking(move || {
+        (scrape.gauges)(&scrape.metrics);
+        scrape.metrics.render()
+    });
+    match rendered.await {
+        Ok(text) => ([(CONTENT_TYPE, EXPOSITION)], text).into_response(),
+        Err(_) => refusal(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be read."),
+    }
+}
+
+async fn health() -> Response {
+    Json(json!({"status": "ok"})).into_response()
+}
+
+async fn readiness(State(readiness): State<Readiness>) -> Response {
+    let (status, phase) = match readiness.phase() {
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        Phase::Ready => (StatusCode::OK, "ready"),
+        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    };
+    (status, Json(json!({"phase": phase}))).into_response()
+}
+
+async fn unauthorized() -> Response {
+    let answer =
+        refusal(StatusCode::UNAUTHORIZED, "This needs a token: set admin.metrics_public to do without.");
+    ([(WWW_AUTHENTICATE, "Bearer")], answer).into_response()
+}
+
+async fn only_known_hosts(State(rule): State<HostRule>, request: Request, next: Next) -> Response {
+    if rule.admits(request.uri(), request.headers()) {
+        return next.run(request).await;
+    }
+    refusal(
+        StatusCode::MISDIRECTED_REQUEST,
+        "This listens on loopback and answers to localhost and loopback addresses alone.",
+    )
+}
+
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+fn refusal(status: StatusCode, detail: &str) -> Response {
+    (status, Json(json!({"detail": detail}))).into_response()
+}

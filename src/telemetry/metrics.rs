@@ -1,0 +1,193 @@
+//! Prometheus metrics. Every label value comes from the configuration or from a closed set,
+//! never from a client, and every handle is resolved before the first request that counts by it.
+
+mod family;
+mod route;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+
+use crate::decision::time::Timestamp;
+use family::Family;
+
+pub use route::{LimitLabels, RouteMetrics, Verdict};
+pub use upstream::{UpstreamFailure, UpstreamMetrics};
+
+/// From what a decision in memory costs to what a store across the network costs, seconds.
+const DECISION_BUCKETS: [f64; 16] = [
+    250e-9, 500e-9, 1e-6, 2.5e-6, 5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3,
+    10e-3, 25e-3,
+];
+
+/// All metrics of the process. A clone is another handle to the same.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    routes: route::Families,
+    upstreams: upstream::Families,
+    decision_seconds: Histogram,
+    reloads_ok: Reloads,
+    reloads_failed: Reloads,
+    store_keys: IntGauge,
+    store_keys_max: IntGauge,
+    store_overflow_keys: IntGauge,
+    store_blocks: IntGauge,
+    store_overflows: IntCounter,
+}
+
+/// The reloads of one result.
+struct Reloads {
+    count: IntCounter,
+    last_at: Gauge,
+}
+
+/// How full the store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreGauges {
+    /// Counters held.
+    pub keys: u64,
+    /// The bound of `keys`.
+    pub keys_max: u64,
+    /// Counters held in the shared overflow, past the bound.
+    pub overflow_keys: u64,
+    /// Keys blocked now.
+    pub blocks: u64,
+}
+
+impl Metrics {
+    /// A registry of its own, with nothing counted yet.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| registered(&registry, IntGauge::new(name, help)?);
+        let counter = |name: &str, help: &str| registered(&registry, IntCounter::new(name, help)?);
+
+        let reload_counts = Family::new(
+            &registry,
+            "tollgate_config_reloads_total",
+            "Reloads of the configuration, by result.",
+            ["result"],
+            IntCounter::with_opts,
+        )?;
+        let reload_times = Family::new(
+            &registry,
+            "tollgate_config_last_reload_timestamp_seconds",
+            "When the configuration was last reloaded, by result, seconds since the epoch; 0 if never.",
+            ["result"],
+            Gauge::with_opts,
+        )?;
+        let reloads =
+            |result| Reloads { count: reload_counts.child([result]), last_at: reload_times.child([result]) };
+        let decision = HistogramOpts::new(
+            "tollgate_decision_seconds",
+            "Time from the facts of a request to the verdict, store included.",
+        );
+        let decision = Histogram::with_opts(decision.buckets(DECISION_BUCKETS.to_vec()))?;
+
+        let inner = Inner {
+            routes: route::Families::new(&registry)?,
+            upstreams: upstream::Families::new(&registry)?,
+            decision_seconds: registered(&registry, decision)?,
+            reloads_ok: reloads("ok"),
+            reloads_failed: reloads("failed"),
+            store_keys: gauge("tollgate_store_keys", "Counters held in memory.")?,
+            store_keys_max: gauge("tollgate_store_keys_max", "Bound of the counters held in memory.")?,
+            store_overflow_keys: gauge(
+                "tollgate_store_overflow_keys",
+                "Shared counters in use for keys past the bound.",
+            )?,
+            store_blocks: gauge("tollgate_store_blocks", "Keys that are blocked now.")?,
+            store_overflows: counter(
+                "tollgate_store_overflows_total",
+                "Charges that went to a shared counter because the table was full.",
+            )?,
+            registry: registry.clone(),
+        };
+        register_process(&registry)?;
+        Ok(Metrics(Arc::new(inner)))
+    }
+
+    /// The handles of one route. A route of the same name goes on counting where it was.
+    pub fn route(&self, route: &str, limits: &[LimitLabels<'_>]) -> RouteMetrics {
+        self.0.routes.handles(route, limits)
+    }
+
+    /// The handles of one upstream, by its name in the configuration.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        self.0.upstreams.handles(name)
+    }
+
+    /// Drops the series of routes and upstreams that are not among these any more.
+    pub fn retain(&self, routes: &[&str], upstreams: &[&str]) {
+        self.0.routes.retain(routes);
+        self.0.upstreams.retain(upstreams);
+    }
+
+    /// A verdict was reached.
+    pub fn decided(&self, took: Duration) {
+        self.0.decision_seconds.observe(took.as_secs_f64());
+    }
+
+    pub fn reload_succeeded(&self, at: Timestamp) {
+        self.0.reloads_ok.count(at);
+    }
+
+    pub fn reload_failed(&self, at: Timestamp) {
+        self.0.reloads_failed.count(at);
+    }
+
+    pub fn set_store(&self, gauges: StoreGauges) {
+        let shown = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.0.store_keys.set(shown(gauges.keys));
+        self.0.store_keys_max.set(shown(gauges.keys_max));
+        self.0.store_overflow_keys.set(shown(gauges.overflow_keys));
+        self.0.store_blocks.set(shown(gauges.blocks));
+    }
+
+    /// A charge went to a shared counter because the table was full.
+    pub fn overflowed(&self) {
+        self.0.store_overflows.inc();
+    }
+
+    /// Everything, in the text exposition format 0.0.4. Reads `/proc`: not for an async thread.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        match prometheus::TextEncoder::new().encode(&self.0.registry.gather(), &mut text) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => format!("# the metrics cannot be written: {error}\n"),
+        }
+    }
+}
+
+impl Reloads {
+    fn count(&self, at: Timestamp) {
+        self.count.inc();
+        self.last_at.set(at.as_micros() as f64 / 1e6);
+    }
+}
+
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+/// What is true of the process as a whole; the resources it uses can be read on Linux alone.
+fn register_process(registry: &Registry) -> Result<(), prometheus::Error> {
+    let build = Opts::new("tollgate_build_info", "1, with the version that runs.")
+        .const_label("version", env!("CARGO_PKG_VERSION"));
+    registered(registry, IntGauge::with_opts(build)?)?.set(1);
+    #[cfg(target_os = "linux")]
+    registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

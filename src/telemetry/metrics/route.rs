@@ -1,0 +1,165 @@
+//! What is counted of a route: its verdicts, and its refusals by limit and window.
+
+use prometheus::{IntCounter, Registry};
+
+use super::family::Family;
+use crate::decision::limit::Mode;
+
+/// The window label of a refusal by a block: no window decided it.
+const BLOCK: &str = "block";
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Admitted,
+    /// No limit counted it.
+    Exempt,
+    /// Refused by a limit.
+    Limited,
+    /// Refused by a block.
+    Blocked,
+    /// Refused by an access list.
+    Denied,
+    /// Refused for what cannot be read in one way only.
+    Malformed,
+    /// Refused for a body that a key needs and cannot be had.
+    BodyRefused,
+    NoRoute,
+    /// Refused because the store or the backend was away.
+    Unavailable,
+}
+
+impl Verdict {
+    pub(super) const ALL: [Verdict; 9] = [
+        Verdict::Admitted,
+        Verdict::Exempt,
+        Verdict::Limited,
+        Verdict::Blocked,
+        Verdict::Denied,
+        Verdict::Malformed,
+        Verdict::BodyRefused,
+        Verdict::NoRoute,
+        Verdict::Unavailable,
+    ];
+
+    /// The value of the `verdict` label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Verdict::Admitted => "admitted",
+            Verdict::Exempt => "exempt",
+            Verdict::Limited => "limited",
+            Verdict::Blocked => "blocked",
+            Verdict::Denied => "denied",
+            Verdict::Malformed => "malformed",
+            Verdict::BodyRefused => "body_refused",
+            Verdict::NoRoute => "no_route",
+            Verdict::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// How one limit of a route is labelled.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitLabels<'a> {
+    /// The policy or route that declares it.
+    pub policy: &'a str,
+    /// What it counts by: `ip`, `body.email`; never a value.
+    pub key: &'a str,
+    /// The names of its windows, in their order.
+    pub windows: &'a [&'a str],
+}
+
+/// The counters of one route.
+#[derive(Clone)]
+pub struct RouteMetrics {
+    verdicts: [IntCounter; Verdict::ALL.len()],
+    limits: Box<[LimitCounters]>,
+}
+
+#[derive(Clone)]
+struct LimitCounters {
+    windows: Box<[ByMode]>,
+    block: ByMode,
+}
+
+#[derive(Clone)]
+struct ByMode {
+    enforce: IntCounter,
+    shadow: IntCounter,
+}
+
+impl RouteMetrics {
+    pub fn count(&self, verdict: Verdict) {
+        self.verdicts[verdict as usize].inc();
+    }
+
+    /// A window refused, or would have. Both indexes are those of [`LimitLabels`]; one that is
+    /// out of range counts nothing.
+    pub fn refused(&self, limit: usize, window: usize, mode: Mode) {
+        if let Some(counters) = self.limits.get(limit).and_then(|limit| limit.windows.get(window)) {
+            counters.count(mode);
+        }
+    }
+
+    /// A block that this limit set refused, or would have.
+    pub fn blocked(&self, limit: usize, mode: Mode) {
+        if let Some(limit) = self.limits.get(limit) {
+            limit.block.count(mode);
+        }
+    }
+}
+
+impl ByMode {
+    fn count(&self, mode: Mode) {
+        match mode {
+            Mode::Enforce => self.enforce.inc(),
+            Mode::Shadow => self.shadow.inc(),
+        }
+    }
+}
+
+pub(super) struct Families {
+    requests: Family<IntCounter, 2>,
+    refusals: Family<IntCounter, 5>,
+}
+
+impl Families {
+    pub(super) fn new(registry: &Registry) -> Result<Families, prometheus::Error> {
+        Ok(Families {
+            requests: Family::new(
+                registry,
+                "tollgate_requests_total",
+                "Requests by what became of them.",
+                ["route", "verdict"],
+                IntCounter::with_opts,
+            )?,
+            refusals: Family::new(
+                registry,
+                "tollgate_refusals_total",
+                "Refusals by the limit and window that decided; mode=\"shadow\" were let through.",
+                ["route", "policy", "key", "window", "mode"],
+                IntCounter::with_opts,
+            )?,
+        })
+    }
+
+    pub(super) fn handles(&self, route: &str, limits: &[LimitLabels<'_>]) -> RouteMetrics {
+        let counters = |limit: &LimitLabels<'_>, window| ByMode {
+            enforce: self.refusals.child([route, limit.policy, limit.key, window, "enforce"]),
+            shadow: self.refusals.child([route, limit.policy, limit.key, window, "shadow"]),
+        };
+        let limits = limits.iter().map(|limit| LimitCounters {
+            windows: limit.windows.iter().map(|window| counters(limit, window)).collect(),
+            block: counters(limit, BLOCK),
+        });
+        RouteMetrics {
+            limits: limits.collect(),
+            verdicts: Verdict::ALL.map(|verdict| self.requests.child([route, verdict.label()])),
+        }
+    }
+
+    pub(super) fn retain(&self, routes: &[&str]) {
+        self.requests.retain(routes);
+        self.refusals.retain(routes);
+    }
+}
