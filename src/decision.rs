@@ -3,7 +3,16 @@
 //! Nothing here performs I/O, reads a clock or awaits: time is an argument. That is what makes
 //! the limiter testable to the millisecond.
 
+pub mod body;
+pub mod client;
+pub mod cookie;
+mod escape;
+pub mod field;
+mod fold;
 pub mod ipset;
 pub mod key;
 pub mod limit;
+pub mod path;
+pub mod query;
 pub mod time;
+pub mod value;
