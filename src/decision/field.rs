@@ -166,28 +166,45 @@ mod tests {
 
     #[test]
     fn a_flat_name_is_known_in_every_spelling() {
-        for name in ["email", "EMAIL", "Email", " email", "  email", "email ", "ｅmail", "eMaıl", "\temail"] {
+        for name in ["email", "EMAIL", "Email", " email", "  email", "email ", "ｅmail", "eMaıl", "\temail"]
+        {
             check("email", name, Spelling::Wanted);
         }
         for name in ["e_mail", "e.mail", "e mail", "E.Mail", " e.mail"] {
             check("e_mail", name, Spelling::Wanted);
         }
         for name in [
-            "email[]", "email[x]", "email[0]", "email[][x]", "email.x", "email.0", "[email]", "email]", "email[",
-            "email[x", "email[]]", "[[email", "Email[]", " email[]", "email[x]y",
+            "email[]",
+            "email[x]",
+            "email[0]",
+            "email[][x]",
+            "email.x",
+            "email.0",
+            "[email]",
+            "email]",
+            "email[",
+            "email[x",
+            "email[]]",
+            "[[email",
+            "Email[]",
+            " email[]",
+            "email[x]y",
         ] {
             check("email", name, Spelling::Conflict);
         }
         check("e_mail", "e[mail", Spelling::Conflict);
         check("e_mail", "e.mail[]", Spelling::Conflict);
-        for name in ["", "emails", "e_mail", "my_email", "user[email]", "user.email", "x[email", "[]", "[", "."] {
+        for name in
+            ["", "emails", "e_mail", "my_email", "user[email]", "user.email", "x[email", "[]", "[", "."]
+        {
             check("email", name, Spelling::Other);
         }
     }
 
     #[test]
     fn a_nested_name_is_known_in_every_spelling() {
-        for name in ["user[email]", "user.email", "User[EMAIL]", " user[email]", "user[ email]", "USER.email"] {
+        for name in ["user[email]", "user.email", "User[EMAIL]", " user[email]", "user[ email]", "USER.email"]
+        {
             check("user/email", name, Spelling::Wanted);
         }
         check("my_user/email", "my.user[email]", Spelling::Wanted);
@@ -195,8 +212,18 @@ mod tests {
         check("a/b/c", "a.b.c", Spelling::Wanted);
         check("a/b/c", "a.b[c]", Spelling::Wanted);
         for name in [
-            "user", "user[email][]", "user[email][x]", "user[]", "user[][email]", "user.email.x", "user.email[]",
-            "user..email", "user[email", "user[email]x", "[user][email]", "user[[email]]",
+            "user",
+            "user[email][]",
+            "user[email][x]",
+            "user[]",
+            "user[][email]",
+            "user.email.x",
+            "user.email[]",
+            "user..email",
+            "user[email",
+            "user[email]x",
+            "[user][email]",
+            "user[[email]]",
         ] {
             check("user/email", name, Spelling::Conflict);
         }

@@ -42,9 +42,7 @@ pub fn query_has(query: &str, name: &str) -> bool {
 }
 
 /// The decoded pairs of an application/x-www-form-urlencoded text; empty pieces are skipped.
-pub(super) fn pairs(
-    text: &str,
-) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), PairFault>> {
+pub(super) fn pairs(text: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), PairFault>> {
     text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         if pair.contains(';') {
             return Err(PairFault::Semicolon);
@@ -97,7 +95,9 @@ mod tests {
 
     #[test]
     fn what_backends_read_differently_is_refused() {
-        for query in ["email=a&email=b", "email=a&EMAIL=b", "email=a&%65mail=b", "email=a&email", "email=&email=b"] {
+        for query in
+            ["email=a&email=b", "email=a&EMAIL=b", "email=a&%65mail=b", "email=a&email", "email=&email=b"]
+        {
             assert!(matches!(refused(query), FieldFault::Repeated(_)), "{query}");
         }
         for query in ["email[]=a", "email[x]=a", "email%5B%5D=a", "email=a&email[]=b", "email.x=1"] {
@@ -122,8 +122,17 @@ mod tests {
     #[test]
     fn any_spelling_some_backend_takes_is_found() {
         for query in [
-            "_method=PUT", "_METHOD=PUT", "a=b&_method", "%5fmethod=PUT", "a=b;_method=PUT", "_method[]=PUT",
-            "%u005fmethod=PUT", "_method%00x=PUT", "+_method=PUT", ".method=PUT", "_method]=PUT",
+            "_method=PUT",
+            "_METHOD=PUT",
+            "a=b&_method",
+            "%5fmethod=PUT",
+            "a=b;_method=PUT",
+            "_method[]=PUT",
+            "%u005fmethod=PUT",
+            "_method%00x=PUT",
+            "+_method=PUT",
+            ".method=PUT",
+            "_method]=PUT",
         ] {
             assert!(query_has(query, "_method"), "{query}");
         }

@@ -96,7 +96,8 @@ fn phone(text: &str) -> Option<String> {
         return None;
     }
     // The number alone is parsed, so that punctuation never decides how it is read.
-    let mut number: String = text.chars().filter(|letter| letter.is_ascii_digit() || *letter == '+').collect();
+    let mut number: String =
+        text.chars().filter(|letter| letter.is_ascii_digit() || *letter == '+').collect();
     if let Some(international) = number.strip_prefix("00") {
         number = format!("+{international}");
     }

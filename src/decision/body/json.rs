@@ -16,12 +16,11 @@ const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 pub(super) fn read(body: &[u8], wanted: &[&FieldPath]) -> Result<Fields, BodyFault> {
     let text = str::from_utf8(body).map_err(|_| BodyFault::NotUtf8)?;
-    let targets = wanted.iter().map(|&field| Target {
-        field,
-        names: field.names().map(fold_compatible).collect(),
-    });
+    let targets =
+        wanted.iter().map(|&field| Target { field, names: field.names().map(fold_compatible).collect() });
     let targets: SmallVec<[Target<'_>; 4]> = targets.collect();
-    let mut reader = Reader { scanner: Scanner { text, at: 0 }, targets: &targets, fields: Fields::default() };
+    let mut reader =
+        Reader { scanner: Scanner { text, at: 0 }, targets: &targets, fields: Fields::default() };
     reader.scanner.skip_spaces();
     if reader.scanner.peek() != Some(b'{') {
         return Err(reader.scanner.fault(JsonFault::NotAnObject).into());
@@ -98,7 +97,8 @@ impl Reader<'_, '_, '_> {
             };
             if names.first() == Some(&folded) {
                 hits.push(index);
-            } else if dotted > 1 && dotted <= names.len() && folded.split('.').zip(names).all(|(a, b)| a == b) {
+            } else if dotted > 1 && dotted <= names.len() && folded.split('.').zip(names).all(|(a, b)| a == b)
+            {
                 return Err(BodyFault::NotNested(self.name_of(index)));
             }
         }
@@ -106,9 +106,8 @@ impl Reader<'_, '_, '_> {
     }
 
     fn value(&mut self, hits: &[usize], level: usize) -> Result<(), BodyFault> {
-        let is_leaf = |&&index: &&usize| {
-            self.targets.get(index).is_some_and(|target| target.names.len() == level + 1)
-        };
+        let is_leaf =
+            |&&index: &&usize| self.targets.get(index).is_some_and(|target| target.names.len() == level + 1);
         let leaf = hits.iter().find(is_leaf).copied();
         let parent = hits.iter().find(|index| !is_leaf(index)).copied();
         match (self.scanner.peek(), leaf, parent) {
@@ -338,3 +337,6 @@ impl<'a> Scanner<'a> {
         Ok(unit)
     }
 }
+
+#[cfg(test)]
+mod tests;

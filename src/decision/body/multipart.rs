@@ -162,3 +162,6 @@ fn parse_disposition(value: &str) -> Option<(&str, bool)> {
     let name = name.filter(|name| !name.contains("=?") && !name.starts_with('\''))?;
     kind.trim().eq_ignore_ascii_case("form-data").then_some((name, is_file))
 }
+
+#[cfg(test)]
+mod tests;

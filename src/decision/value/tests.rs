@@ -11,8 +11,20 @@ fn check(form: Form, value: &str, expected: &str) {
 #[test]
 fn text_has_one_spelling() {
     for value in [
-        "alice", "Alice", "ALICE", " alice ", "ａｌｉｃｅ", "al\u{200b}ice", "\u{feff}alice", "alice\u{ad}",
-        "al\u{2060}ice\u{fe0f}", "\u{a0}alice\u{3000}", "\u{202e}alice", "alıce", "ALİCE", " \u{200b} alice",
+        "alice",
+        "Alice",
+        "ALICE",
+        " alice ",
+        "ａｌｉｃｅ",
+        "al\u{200b}ice",
+        "\u{feff}alice",
+        "alice\u{ad}",
+        "al\u{2060}ice\u{fe0f}",
+        "\u{a0}alice\u{3000}",
+        "\u{202e}alice",
+        "alıce",
+        "ALİCE",
+        " \u{200b} alice",
         "ali\u{e0041}ce",
     ] {
         check(Form::Text, value, "alice");
@@ -76,9 +88,21 @@ fn an_email_has_one_spelling() {
 #[test]
 fn a_phone_number_has_one_spelling() {
     for value in [
-        "+12125550123", "+1 212 555 0123", "+1 (212) 555-0123", "(212) 555-0123", "212-555-0123", "212.555.0123",
-        "2125550123", "12125550123", "1-212-555-0123", "0012125550123", "00 1 212 555 0123", " +1/212/555/0123 ",
-        "＋１２１２５５５０１２３", "+1\u{200b}2125550123", "011 1 212 555 0123",
+        "+12125550123",
+        "+1 212 555 0123",
+        "+1 (212) 555-0123",
+        "(212) 555-0123",
+        "212-555-0123",
+        "212.555.0123",
+        "2125550123",
+        "12125550123",
+        "1-212-555-0123",
+        "0012125550123",
+        "00 1 212 555 0123",
+        " +1/212/555/0123 ",
+        "＋１２１２５５５０１２３",
+        "+1\u{200b}2125550123",
+        "011 1 212 555 0123",
     ] {
         check(Form::Phone, value, "+12125550123");
     }
