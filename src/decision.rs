@@ -4,9 +4,12 @@
 //! the limiter testable to the millisecond.
 
 pub mod answer;
+pub mod body;
 pub mod client;
+pub mod cookie;
 pub mod counter;
 mod escape;
+pub mod field;
 mod fold;
 pub mod headers;
 pub mod ipset;
@@ -14,7 +17,9 @@ pub mod key;
 pub mod limit;
 pub mod path;
 pub mod policy;
+pub mod query;
 pub mod route;
 pub mod tally;
 pub mod time;
+pub mod value;
 pub mod verdict;

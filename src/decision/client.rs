@@ -116,10 +116,12 @@ impl ClientRules {
     }
 }
 
+/// What stands before the last comma of a list, if there is one, and the element behind it.
+type LastOf<'a> = (Option<&'a [u8]>, &'a [u8]);
+
 /// How a header lists its hops.
 struct Reading {
-    /// The last element of a list, and what stands before its comma.
-    split_last: fn(&[u8]) -> (Option<&[u8]>, &[u8]),
+    split_last: fn(&[u8]) -> LastOf<'_>,
     parse: fn(&[u8]) -> Option<IpAddr>,
 }
 
@@ -151,13 +153,13 @@ fn is_reachable(v4: Ipv4Addr) -> bool {
         && !(v4.is_multicast() || v4.is_broadcast())
 }
 
-fn last_listed(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
+fn last_listed(list: &[u8]) -> LastOf<'_> {
     split_at_comma(list, list.iter().rposition(|&byte| byte == b','))
 }
 
-/// The same where commas may be quoted. Read from the right, so that a quote which a client left
+/// The last element where commas may be quoted. Read from the right, so that a quote which a client left
 /// open cannot swallow what a proxy wrote after it.
-fn last_unquoted(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
+fn last_unquoted(list: &[u8]) -> LastOf<'_> {
     let mut in_quotes = false;
     let comma = list.iter().enumerate().rposition(|(at, &byte)| {
         if byte == b'"' && !(in_quotes && is_escaped(list, at)) {
@@ -168,7 +170,7 @@ fn last_unquoted(list: &[u8]) -> (Option<&[u8]>, &[u8]) {
     split_at_comma(list, comma)
 }
 
-fn split_at_comma(list: &[u8], comma: Option<usize>) -> (Option<&[u8]>, &[u8]) {
+fn split_at_comma(list: &[u8], comma: Option<usize>) -> LastOf<'_> {
     match comma {
         Some(at) => (list.get(..at), list.get(at + 1..).unwrap_or_default()),
         None => (None, list),
