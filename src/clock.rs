@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::decision::time::{Span, Timestamp};
 
@@ -37,6 +37,10 @@ impl Clock {
         (Clock(Source::Manual(Arc::clone(&now_us))), ManualClock(now_us))
     }
 
+    pub fn stopwatch(&self) -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
     /// The time now. Never runs backwards within a process.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
@@ -46,6 +50,17 @@ impl Clock {
             }
             Source::Manual(now_us) => Timestamp::from_micros(now_us.load(Ordering::Acquire)),
         }
+    }
+}
+
+/// Measures how long something took. It runs by the machine's clock even where the time of day
+/// is turned by hand: it decides nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

@@ -21,6 +21,8 @@ pub mod admin;
 pub mod clock;
 pub mod decision;
 pub mod demo;
+pub mod gateway;
 pub mod identity;
+pub mod proxy;
 pub mod store;
 pub mod telemetry;

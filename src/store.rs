@@ -16,11 +16,11 @@ pub enum Store {
 /// What a store holds right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreSize {
-    pub keys: usize,
-    pub keys_max: usize,
+    pub keys: u64,
+    pub keys_max: u64,
     /// Counters shared by keys that found the table full.
-    pub shared: usize,
-    pub blocks: usize,
+    pub shared: u64,
+    pub blocks: u64,
 }
 
 impl Store {

@@ -4,3 +4,8 @@ mod lines;
 pub mod log;
 pub mod metrics;
 pub mod refusals;
+
+pub use self::metrics::{
+    LimitLabels, Metrics, RouteMetrics, StoreGauges, UpstreamFailure, UpstreamMetrics, Verdict,
+};
+pub use self::refusals::{RefusalLine, RefusalLog};

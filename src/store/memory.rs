@@ -61,12 +61,12 @@ impl MemoryStore {
     }
 
     pub fn size(&self) -> StoreSize {
-        let mut size = StoreSize { keys_max: self.keys_max, ..StoreSize::default() };
+        let mut size = StoreSize { keys_max: self.keys_max as u64, ..StoreSize::default() };
         for shard in &self.shards {
             let shard = shard.0.lock();
-            size.keys += shard.keys();
-            size.shared += shard.shared();
-            size.blocks += shard.blocks();
+            size.keys += shard.keys() as u64;
+            size.shared += shard.shared() as u64;
+            size.blocks += shard.blocks() as u64;
         }
         size
     }

@@ -171,8 +171,8 @@ fn a_flood_of_keys_pushes_nobody_out() {
     }
 
     let size = store.size();
-    assert!(size.keys <= KEYS_MAX, "{size:?}");
-    assert!(size.shared <= KEYS_MAX / 4, "{size:?}");
+    assert!(size.keys <= KEYS_MAX as u64, "{size:?}");
+    assert!(size.shared <= KEYS_MAX as u64 / 4, "{size:?}");
     assert!(shared >= FLOOD - KEYS_MAX as u64 - 1, "{shared} were told that they share a counter");
     assert_eq!(store.peek(&[charge(&limit_of_three, victim)], NOW).list[0].windows[0].used, 2);
     assert!(!admits(&store.take(&[charge(&limit_of_three, victim)], NOW)));

@@ -1,0 +1,230 @@
+//! From a request to its charges: which limits count it, and by which key.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use super::body::Fields;
+use super::client::Client;
+use super::cookie::{cookie_value, header_value};
+use super::field::FieldFault;
+use super::key::{FieldPath, KeyHash, KeyHasher, KeyPart, KeyWriter, Missing, PartTag};
+use super::limit::Limit;
+use super::path::NormalPath;
+use super::policy::Route;
+use super::query::{query_has, query_value};
+use super::tally::Charge;
+use super::value::{ValueFault, normalise};
+
+/// What the keys of a request are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    pub client: &'a Client,
+    /// Who sends it, if that was verified.
+    pub user: Option<&'a [u8]>,
+    pub headers: &'a HeaderMap,
+    pub path: &'a NormalPath,
+    pub query: &'a str,
+}
+
+/// The charges of a request, and which limit of the route each belongs to.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    limits: SmallVec<[u8; 8]>,
+    keys: SmallVec<[KeyHash; 4]>,
+}
+
+/// Why a request cannot be counted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PlanFault {
+    #[error("{place} {name:?}: {fault}")]
+    Field { place: Place, name: Box<str>, fault: FieldFault },
+    #[error("{name:?}: {fault}")]
+    Value { name: Box<str>, fault: ValueFault },
+    #[error("{name:?} is required.")]
+    Missing { name: Box<str> },
+    #[error("{name:?} belongs in the body alone, not in the query.")]
+    InQueryToo { name: Box<str> },
+}
+
+/// Where in a request a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Header,
+    Cookie,
+    Query,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Place::Header => "Header",
+            Place::Cookie => "Cookie",
+            Place::Query => "Query parameter",
+        })
+    }
+}
+
+impl Plan {
+    /// The charges of all limits that need no body.
+    pub fn without_body(route: &Route, facts: &Facts<'_>, hasher: &KeyHasher) -> Result<Plan, PlanFault> {
+        refuse_body_fields_in_query(route, facts)?;
+        let mut plan = Plan::default();
+        plan.extend(route, facts, hasher, Source::Head)?;
+        Ok(plan)
+    }
+
+    /// Adds the charges of the limits that count by a field of the body.
+    pub fn add_body(
+        &mut self,
+        route: &Route,
+        facts: &Facts<'_>,
+        fields: &Fields,
+        hasher: &KeyHasher,
+    ) -> Result<(), PlanFault> {
+        self.extend(route, facts, hasher, Source::Body(fields))
+    }
+
+    /// The numbers of the charged limits in their route.
+    pub fn limits(&self) -> &[u8] {
+        &self.limits
+    }
+
+    pub fn charges<'r>(&self, route: &'r Route) -> SmallVec<[Charge<'r>; 4]> {
+        let pairs = self.limits.iter().zip(&self.keys);
+        pairs
+            .filter_map(|(&index, &key)| {
+                route.limits().get(usize::from(index)).map(|limit| Charge { key, limit })
+            })
+            .collect()
+    }
+
+    fn extend(
+        &mut self,
+        route: &Route,
+        facts: &Facts<'_>,
+        hasher: &KeyHasher,
+        source: Source<'_>,
+    ) -> Result<(), PlanFault> {
+        for (index, limit) in (0_u8..).zip(route.limits()) {
+            let is_due = limit.key.needs_body() == matches!(source, Source::Body(_));
+            if !is_due || limit.exempt.contains(facts.client.address) {
+                continue;
+            }
+            let reader = Reader { route, facts, source };
+            if let Some(key) = reader.key(limit, hasher)? {
+                self.limits.push(index);
+                self.keys.push(key);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Backends that merge query and body would read the one where the gateway counts the other.
+fn refuse_body_fields_in_query(route: &Route, facts: &Facts<'_>) -> Result<(), PlanFault> {
+    if facts.query.is_empty() {
+        return Ok(());
+    }
+    let first_name = |field: &FieldPath| field.names().next().map(str::to_owned);
+    match route.body_fields().iter().filter_map(first_name).find(|name| query_has(facts.query, name)) {
+        Some(name) => Err(PlanFault::InQueryToo { name: name.into() }),
+        None => Ok(()),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Head,
+    Body(&'a Fields),
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    route: &'a Route,
+    facts: &'a Facts<'a>,
+    source: Source<'a>,
+}
+
+impl<'a> Reader<'a> {
+    /// The key of one limit; none if it does not apply.
+    fn key(&self, limit: &Limit, hasher: &KeyHasher) -> Result<Option<KeyHash>, PlanFault> {
+        let mut writer = hasher.key(limit.id);
+        for part in &limit.key.parts {
+            if self.push(part, limit, &mut writer)? == Applies::No {
+                return Ok(None);
+            }
+        }
+        Ok(Some(writer.finish()))
+    }
+
+    fn push(&self, part: &KeyPart, limit: &Limit, writer: &mut KeyWriter) -> Result<Applies, PlanFault> {
+        match part {
+            KeyPart::Ip => self.push_ip(writer),
+            KeyPart::Global => writer.push(PartTag::Global, &[]),
+            KeyPart::User => match self.facts.user {
+                Some(user) => writer.push(PartTag::User, user),
+                None => self.push_ip(writer),
+            },
+            KeyPart::Header(_)
+            | KeyPart::Cookie(_)
+            | KeyPart::Query(_)
+            | KeyPart::Path(_)
+            | KeyPart::Body(_) => {
+                let named = |fault| PlanFault::Value { name: part.to_string().into(), fault };
+                let value = match self.value(part)? {
+                    Some(Cow::Borrowed(raw)) => normalise(limit.key.form, raw).map_err(named)?,
+                    Some(Cow::Owned(raw)) => {
+                        let normal = normalise(limit.key.form, &raw).map_err(named)?;
+                        normal.map(|text| Cow::Owned(text.into_owned()))
+                    }
+                    None => None,
+                };
+                match (value, limit.key.missing) {
+                    (Some(value), _) => writer.push(PartTag::Value, value.as_bytes()),
+                    (None, Missing::Ip) => self.push_ip(writer),
+                    (None, Missing::Skip) => return Ok(Applies::No),
+                    (None, Missing::Reject) => {
+                        return Err(PlanFault::Missing { name: part.to_string().into() });
+                    }
+                }
+            }
+        }
+        Ok(Applies::Yes)
+    }
+
+    fn push_ip(&self, writer: &mut KeyWriter) {
+        writer.push(PartTag::Ip, &self.facts.client.key_bytes());
+    }
+
+    fn value(&self, part: &KeyPart) -> Result<Option<Cow<'a, str>>, PlanFault> {
+        let fault = |place, name: &str| {
+            let name: Box<str> = name.into();
+            move |fault| PlanFault::Field { place, name, fault }
+        };
+        match part {
+            KeyPart::Header(name) => {
+                let value = header_value(self.facts.headers, name);
+                Ok(value.map_err(fault(Place::Header, name.as_str()))?.map(Cow::Borrowed))
+            }
+            KeyPart::Cookie(name) => {
+                cookie_value(self.facts.headers, name).map_err(fault(Place::Cookie, name))
+            }
+            KeyPart::Query(name) => query_value(self.facts.query, name).map_err(fault(Place::Query, name)),
+            KeyPart::Path(name) => Ok(self.route.pattern().path.param(name, self.facts.path)),
+            KeyPart::Body(field) => match self.source {
+                Source::Body(fields) => Ok(fields.get(field).map(Cow::Borrowed)),
+                Source::Head => Ok(None),
+            },
+            KeyPart::Ip | KeyPart::User | KeyPart::Global => Ok(None),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Applies {
+    Yes,
+    No,
+}

@@ -1,0 +1,86 @@
+//! Every way in which the gateway itself answers no.
+
+use http::StatusCode;
+
+use super::body::{BodyFault, BodyFaultKind};
+use super::path::{PathFault, RiskyByte};
+use super::plan::PlanFault;
+use super::verdict::Limited;
+
+/// Why a request is not proxied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It could be read in two ways, or not at all.
+    Malformed {
+        detail: Box<str>,
+    },
+    /// Its address is on the deny list.
+    Denied,
+    NoRoute,
+    /// A key stands in the body and the body did not come in time.
+    BodyTimedOut,
+    /// A key stands in the body and the body is larger than what is looked at.
+    BodyTooLarge,
+    /// A key stands in the body and the body is of a kind that is not read.
+    Unsupported {
+        detail: Box<str>,
+    },
+    Limited(Limited),
+    /// The client went away before it said what it wants.
+    ClientGone,
+}
+
+impl Refusal {
+    /// The status of RFC 9110 and RFC 6585; a limit's may be worded otherwise by the operator.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Malformed { .. } | Refusal::ClientGone => StatusCode::BAD_REQUEST,
+            Refusal::Denied => StatusCode::FORBIDDEN,
+            Refusal::NoRoute => StatusCode::NOT_FOUND,
+            Refusal::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    /// One sentence for the client. A limit's answer is worded by its route.
+    pub fn detail(&self) -> &str {
+        match self {
+            Refusal::Malformed { detail } | Refusal::Unsupported { detail } => detail,
+            Refusal::Denied => "Access from this address is denied.",
+            Refusal::NoRoute => "Not found.",
+            Refusal::BodyTimedOut => "The request body did not arrive in time.",
+            Refusal::BodyTooLarge => "The request body is too large.",
+            Refusal::Limited(_) => "Request was throttled.",
+            Refusal::ClientGone => "The request ended early.",
+        }
+    }
+
+    /// For a path that holds an encoded byte its route does not allow.
+    pub fn risky_path(byte: RiskyByte) -> Refusal {
+        Refusal::Malformed { detail: format!("The path must not contain {}.", byte.escape()).into() }
+    }
+}
+
+impl From<PathFault> for Refusal {
+    fn from(fault: PathFault) -> Refusal {
+        Refusal::Malformed { detail: fault.to_string().into() }
+    }
+}
+
+impl From<PlanFault> for Refusal {
+    fn from(fault: PlanFault) -> Refusal {
+        Refusal::Malformed { detail: fault.to_string().into() }
+    }
+}
+
+impl From<BodyFault> for Refusal {
+    fn from(fault: BodyFault) -> Refusal {
+        let detail = fault.to_string().into();
+        match fault.kind() {
+            BodyFaultKind::Malformed => Refusal::Malformed { detail },
+            BodyFaultKind::Unsupported => Refusal::Unsupported { detail },
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The shell around the decision: all control flow of a request stands in [`Gateway::admit`].
+
+mod policies;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::{HeaderMap, Method};
+use smallvec::SmallVec;
+
+pub use self::policies::Policies;
+
+use crate::clock::Clock;
+use crate::decision::body::{Fields, Media, read_fields};
+use crate::decision::client::Client;
+use crate::decision::key::{FieldPath, KeyHasher};
+use crate::decision::limit::Mode;
+use crate::decision::path::NormalPath;
+use crate::decision::plan::{Facts, Plan};
+use crate::decision::policy::{Route, Standing};
+use crate::decision::refusal::Refusal;
+use crate::decision::route::RouteIndex;
+use crate::decision::time::Timestamp;
+use crate::decision::verdict::{Cause, Grounds, Permit, conclude};
+use crate::store::Store;
+use crate::telemetry::{Metrics, RefusalLine, RefusalLog, StoreGauges, Verdict};
+
+/// Decides every request. Lives as long as the process; the policies come and go.
+pub struct Gateway {
+    store: Store,
+    clock: Clock,
+    hasher: KeyHasher,
+    metrics: Metrics,
+    refusals: RefusalLog,
+}
+
+/// The head of a request as the edge sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    /// In the spelling that the backend gets.
+    pub method: &'a Method,
+    /// The target without its query, as the client sent it.
+    pub path: &'a str,
+    pub query: &'a str,
+    pub host: &'a str,
+    pub headers: &'a HeaderMap,
+    /// Who is at the other end of the connection.
+    pub peer: IpAddr,
+}
+
+/// One request, as far as the gateway needs the edge for it.
+pub trait Exchange: Send {
+    fn head(&self) -> Head<'_>;
+
+    fn has_body(&mut self) -> bool;
+
+    /// The whole body, which is still forwarded byte for byte afterwards.
+    fn read_body(&mut self) -> impl Future<Output = Result<Bytes, BodyUnread>> + Send;
+}
+
+/// Why a body could not be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyUnread {
+    TooLarge,
+    TimedOut,
+    ClientGone,
+}
+
+/// What became of a request, and what was learnt about it on the way.
+#[derive(Debug)]
+pub struct Admission {
+    pub client: Client,
+    pub route: Option<RouteIndex>,
+    /// The one form of the path that the backend gets.
+    pub path: Option<NormalPath>,
+    pub decided_at: Timestamp,
+    pub outcome: Result<Permit, Refusal>,
+}
+
+/// What is known of a request while it is being decided.
+struct Seen {
+    client: Client,
+    route: Option<RouteIndex>,
+    path: Option<NormalPath>,
+    decided_at: Timestamp,
+    /// How long the request's own body was waited for.
+    waited: Duration,
+    shadowed: SmallVec<[Cause; 1]>,
+    shared: u32,
+}
+
+impl Gateway {
+    /// How many refusals a second are worth a line each.
+    const REFUSAL_LINES_A_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+
+    pub fn new(store: Store, clock: Clock, hasher: KeyHasher, metrics: Metrics) -> Gateway {
+        let refusals = RefusalLog::new(Gateway::REFUSAL_LINES_A_SECOND);
+        Gateway { store, clock, hasher, metrics, refusals }
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Gives back what spent counters hold, and reports what was suppressed in the log.
+    pub fn tidy(&self) {
+        let now = self.clock.now();
+        self.store.sweep(now);
+        self.refusals.report_suppressed(now);
+    }
+
+    /// Brings the gauges up to date, before a scrape.
+    pub fn refresh_gauges(&self) {
+        let size = self.store.size();
+        self.metrics.set_store(StoreGauges {
+            keys: size.keys,
+            keys_max: size.keys_max,
+            overflow_keys: size.shared,
+            blocks: size.blocks,
+        });
+    }
+
+    /// Decides one request: charges all of its limits, or none.
+    pub async fn admit(&self, policies: &Policies, exchange: &mut impl Exchange) -> Admission {
+        let watch = self.clock.stopwatch();
+        let head = exchange.head();
+        let mut seen = Seen {
+            client: policies.rules.client.identify(head.peer, head.headers),
+            route: None,
+            path: None,
+            decided_at: self.clock.now(),
+            waited: Duration::ZERO,
+            shadowed: SmallVec::new(),
+            shared: 0,
+        };
+        let outcome = self.decide(policies, exchange, &mut seen).await;
+        self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
+        self.record(policies, &seen, &outcome, exchange.head());
+        let Seen { client, route, path, decided_at, .. } = seen;
+        Admission { client, route, path, decided_at, outcome }
+    }
+
+    async fn decide(
+        &self,
+        policies: &Policies,
+        exchange: &mut impl Exchange,
+        seen: &mut Seen,
+    ) -> Result<Permit, Refusal> {
+        let rules = &policies.rules;
+        let head = exchange.head();
+        let standing = rules.access.standing(seen.client.address);
+        if standing == Standing::Denied {
+            return Err(Refusal::Denied);
+        }
+        seen.path = Some(NormalPath::parse(head.path)?);
+        let path = seen.path.as_ref().ok_or(Refusal::NoRoute)?;
+        let preflight = preflight_method(&head);
+        let method = preflight.as_ref().unwrap_or(head.method);
+        let index = rules.table().find(head.host, method, path).ok_or(Refusal::NoRoute)?;
+        seen.route = Some(index);
+        let route = rules.route(index);
+        if let Some(byte) = path.risky().iter().find(|&byte| !route.allowed_risky().contains(byte)) {
+            return Err(Refusal::risky_path(byte));
+        }
+        if standing == Standing::Allowed || preflight.is_some() {
+            return Ok(Permit::exempt());
+        }
+        let user = if route.needs_user() {
+            policies.users.identify(head.headers, seen.client.peer_is_trusted, seen.decided_at)
+        } else {
+            None
+        };
+        let user = user.as_ref().map(|user| user.as_bytes());
+        let mut plan = Plan::without_body(route, &facts(head, seen, path, user), &self.hasher)?;
+        if !route.body_fields().is_empty() {
+            // The cheap no: who is refused by what the head tells need not have the body read.
+            let looked = self.store.peek(&plan.charges(route), seen.decided_at).await;
+            conclude(route, plan.limits(), &looked, seen.decided_at).outcome.map_err(Refusal::Limited)?;
+            let watch = self.clock.stopwatch();
+            let fields = read_body_fields(route, exchange).await?;
+            seen.waited = watch.elapsed();
+            seen.decided_at = self.clock.now();
+            plan.add_body(route, &facts(exchange.head(), seen, path, user), &fields, &self.hasher)?;
+        }
+        let tallies = self.store.take(&plan.charges(route), seen.decided_at).await;
+        let conclusion = conclude(route, plan.limits(), &tallies, seen.decided_at);
+        seen.shadowed = conclusion.shadowed;
+        seen.shared = tallies.shared;
+        conclusion.outcome.map_err(Refusal::Limited)
+    }
+
+    /// Counts what became of a request, and writes the one line of a refusal.
+    fn record(&self, policies: &Policies, seen: &Seen, outcome: &Result<Permit, Refusal>, head: Head<'_>) {
+        let handles = policies.handles(seen.route);
+        for _ in 0..seen.shared {
+            self.metrics.overflowed();
+        }
+        for &cause in &seen.shadowed {
+            handles.count_cause(cause, Mode::Shadow);
+        }
+        let refusal = match outcome {
+            Ok(permit) => {
+                return handles.count(match permit.grounds() {
+                    Grounds::Charged => Verdict::Admitted,
+                    Grounds::Exempt => Verdict::Exempt,
+                });
+            }
+            Err(refusal) => refusal,
+        };
+        let verdict = verdict_of(refusal);
+        handles.count(verdict);
+        let mut line = RefusalLine {
+            route: handles.name(),
+            verdict,
+            status: refusal.status().as_u16(),
+            policy: None,
+            key: None,
+            window: None,
+            retry_after_s: None,
+            client: seen.client.address,
+            method: head.method.as_str(),
+            path: head.path,
+        };
+        if let Refusal::Limited(limited) = refusal {
+            limited.all.iter().for_each(|&cause| handles.count_cause(cause, Mode::Enforce));
+            let labels = handles.labels(limited.cause);
+            (line.policy, line.key, line.window) = (labels.policy, labels.key, labels.window);
+            line.retry_after_s = Some(seen.decided_at.until(limited.retry_at).ceil_secs());
+        }
+        self.refusals.refused(&line, seen.decided_at);
+    }
+}
+
+fn facts<'a>(head: Head<'a>, seen: &'a Seen, path: &'a NormalPath, user: Option<&'a [u8]>) -> Facts<'a> {
+    Facts { client: &seen.client, user, headers: head.headers, path, query: head.query }
+}
+
+/// The method that a CORS preflight asks about; none if the request is not one.
+fn preflight_method(head: &Head<'_>) -> Option<Method> {
+    if *head.method != Method::OPTIONS || !head.headers.contains_key(ORIGIN) {
+        return None;
+    }
+    let asked = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD)?;
+    Method::from_bytes(asked.as_bytes()).ok()
+}
+
+async fn read_body_fields(route: &Route, exchange: &mut impl Exchange) -> Result<Fields, Refusal> {
+    if !exchange.has_body() {
+        return Ok(Fields::default());
+    }
+    let media = Media::of(exchange.head().headers)?;
+    let body = exchange.read_body().await?;
+    let wanted: SmallVec<[&FieldPath; 4]> = route.body_fields().iter().collect();
+    Ok(read_fields(&media, &body, &wanted)?)
+}
+
+impl From<BodyUnread> for Refusal {
+    fn from(unread: BodyUnread) -> Refusal {
+        match unread {
+            BodyUnread::TooLarge => Refusal::BodyTooLarge,
+            BodyUnread::TimedOut => Refusal::BodyTimedOut,
+            BodyUnread::ClientGone => Refusal::ClientGone,
+        }
+    }
+}
+
+fn verdict_of(refusal: &Refusal) -> Verdict {
+    match refusal {
+        Refusal::Malformed { .. } => Verdict::Malformed,
+        Refusal::Denied => Verdict::Denied,
+        Refusal::NoRoute => Verdict::NoRoute,
+        Refusal::BodyTimedOut | Refusal::BodyTooLarge | Refusal::Unsupported { .. } | Refusal::ClientGone => {
+            Verdict::BodyRefused
+        }
+        Refusal::Limited(limited) => match limited.cause {
+            Cause::Window(_) => Verdict::Limited,
+            Cause::Block { .. } => Verdict::Blocked,
+        },
+    }
+}

@@ -1,0 +1,60 @@
+//! A Pingora session as the gateway sees it.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use bytes::Bytes;
+use http::Method;
+use http::header::HOST;
+use pingora::proxy::Session;
+
+use super::body;
+use crate::gateway::{BodyUnread, Exchange, Head};
+
+/// One request on its way in.
+pub(super) struct Arrival<'s> {
+    session: &'s mut Session,
+    peer: IpAddr,
+}
+
+impl<'s> Arrival<'s> {
+    pub(super) fn new(session: &'s mut Session) -> Arrival<'s> {
+        let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
+        spell_method(session);
+        // Every connection knows its peer; one that does not is counted as nobody's.
+        Arrival { peer: peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), session }
+    }
+}
+
+/// Some backends take `post` for `POST`; one spelling, so that the limit sees what they see.
+fn spell_method(session: &mut Session) {
+    let method = &session.req_header().method;
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
+        && let Ok(upper) = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes())
+    {
+        session.req_header_mut().set_method(upper);
+    }
+}
+
+impl Exchange for Arrival<'_> {
+    fn head(&self) -> Head<'_> {
+        let header = self.session.req_header();
+        let authority = header.uri.authority().map(|authority| authority.as_str());
+        let host = || header.headers.get(HOST).and_then(|host| host.to_str().ok());
+        Head {
+            method: &header.method,
+            path: header.uri.path(),
+            query: header.uri.query().unwrap_or_default(),
+            host: authority.or_else(host).unwrap_or_default(),
+            headers: &header.headers,
+            peer: self.peer,
+        }
+    }
+
+    fn has_body(&mut self) -> bool {
+        !self.session.as_downstream_mut().is_body_empty()
+    }
+
+    async fn read_body(&mut self) -> Result<Bytes, BodyUnread> {
+        body::peek(self.session).await
+    }
+}

@@ -1,0 +1,209 @@
+//! The only writer of refusals and of limit headers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, RETRY_AFTER, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::Snapshot;
+use crate::decision::answer::{Cors, TemplateValues};
+use crate::decision::headers::{self, Quota};
+use crate::decision::policy::Route;
+use crate::decision::refusal::Refusal;
+use crate::decision::route::RouteIndex;
+use crate::decision::time::Timestamp;
+use crate::decision::verdict::{Cause, Limited};
+
+/// An unread body up to this size is taken in, so that the connection can be kept, bytes.
+const DRAIN_MAX: usize = 64 * 1024;
+const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy",
+);
+
+/// An answer of the gateway's own.
+struct Answer {
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: Bytes,
+}
+
+/// Answers a refused request.
+pub(super) async fn refuse(
+    session: &mut Session,
+    snapshot: &Snapshot,
+    route: Option<RouteIndex>,
+    refusal: &Refusal,
+    now: Timestamp,
+) -> pingora::Result<()> {
+    let rules = &snapshot.policies.rules;
+    let mut fields = HeaderMap::with_capacity(10);
+    let answer = match (refusal, route.map(|index| rules.route(index))) {
+        (Refusal::Limited(limited), Some(route)) => {
+            let retry_after_s = now.until(limited.retry_at).ceil_secs().max(1);
+            fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            if let Some(quota) = &limited.quota {
+                headers::write(quota, route.quota_names(), rules.headers, now, |name, value| {
+                    fields.insert(name, value);
+                });
+            }
+            limited_answer(route, limited, retry_after_s)
+        }
+        (Refusal::Limited(_), None)
+        | (
+            Refusal::Malformed { .. }
+            | Refusal::Denied
+            | Refusal::NoRoute
+            | Refusal::BodyTimedOut
+            | Refusal::BodyTooLarge
+            | Refusal::Unsupported { .. }
+            | Refusal::ClientGone,
+            _,
+        ) => Answer::plain(refusal.status(), refusal.detail()),
+    };
+    write(session, answer, fields, &rules.cors).await
+}
+
+/// Answers a request whose backend did not.
+pub(super) async fn backend_failed(
+    session: &mut Session,
+    snapshot: Option<&Snapshot>,
+    quota: Option<(RouteIndex, &Quota)>,
+    status: StatusCode,
+    now: Timestamp,
+) -> pingora::Result<()> {
+    let detail = match status {
+        StatusCode::GATEWAY_TIMEOUT => "The backend did not answer in time.",
+        StatusCode::BAD_GATEWAY => "The backend could not be reached.",
+        _ => "The request could not be handled.",
+    };
+    let answer = Answer::plain(status, detail);
+    let Some(snapshot) = snapshot else {
+        return write(session, answer, HeaderMap::new(), &Cors::Nobody).await;
+    };
+    let rules = &snapshot.policies.rules;
+    let mut fields = HeaderMap::with_capacity(8);
+    if let Some((route, quota)) = quota {
+        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |name, value| {
+            fields.insert(name, value);
+        });
+    }
+    write(session, answer, fields, &rules.cors).await
+}
+
+/// Adds the limit headers to the backend's answer, leaving alone what the backend itself says.
+pub(super) fn add_limit_headers(
+    response: &mut ResponseHeader,
+    snapshot: &Snapshot,
+    route: RouteIndex,
+    quota: &Quota,
+    now: Timestamp,
+) -> pingora::Result<()> {
+    let rules = &snapshot.policies.rules;
+    let mut outcome = Ok(());
+    headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |name, value| {
+        if outcome.is_ok() && !response.headers.contains_key(&name) {
+            outcome = response.insert_header(name, value);
+        }
+    });
+    outcome
+}
+
+fn limited_answer(route: &Route, limited: &Limited, retry_after_s: u64) -> Answer {
+    let worded = route.limited();
+    let limit = route.limits().get(limited.cause.limit());
+    let (window, max) = match (limited.cause, limit) {
+        (Cause::Window(of), Some(limit)) => {
+            (limit.labels().nth(usize::from(of.window)), limit.window_max(of.window))
+        }
+        (Cause::Block { .. }, Some(limit)) => (Some("block"), limit.window_max(0)),
+        (Cause::Window(_) | Cause::Block { .. }, None) => (None, 0),
+    };
+    let values =
+        TemplateValues { retry_after_s, limit: max, window: window.unwrap_or_default(), route: route.name() };
+    Answer {
+        status: worded.status,
+        content_type: worded.content_type.clone(),
+        body: worded.body.render(&values).into(),
+    }
+}
+
+impl Answer {
+    fn plain(status: StatusCode, detail: &str) -> Answer {
+        let body = serde_json::json!({ "detail": detail }).to_string().into();
+        Answer { status, content_type: JSON, body }
+    }
+}
+
+async fn write(session: &mut Session, answer: Answer, fields: HeaderMap, cors: &Cors) -> pingora::Result<()> {
+    let mut header = ResponseHeader::build_no_case(answer.status, Some(fields.len() + 8))?;
+    // Without a length Pingora would close the connection to mark the end.
+    header.insert_header(CONTENT_LENGTH, HeaderValue::from(answer.body.len()))?;
+    header.insert_header(CONTENT_TYPE, answer.content_type)?;
+    header.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    for (name, value) in &fields {
+        header.insert_header(name.clone(), value.clone())?;
+    }
+    let origin = session.req_header().headers.get(ORIGIN);
+    for (name, value) in cors_headers(cors, origin) {
+        header.insert_header(name, value)?;
+    }
+    drain(session).await;
+    let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
+    session.write_response_header(Box::new(header), !has_body).await?;
+    if has_body {
+        session.write_response_body(Some(answer.body), true).await?;
+    }
+    Ok(())
+}
+
+/// Takes in a small body that nobody read: Pingora closes the connection otherwise, and what is
+/// left of the body must never be taken for the next request.
+async fn drain(session: &mut Session) {
+    let header = session.req_header();
+    let waits_to_send = header.headers.contains_key(EXPECT);
+    let length =
+        header.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    let is_small = length.is_some_and(|length: usize| length <= DRAIN_MAX);
+    let downstream = session.as_downstream_mut();
+    if downstream.is_body_done() || waits_to_send || !is_small {
+        return;
+    }
+    downstream.set_total_drain_timeout(Some(DRAIN_DEADLINE));
+    if let Err(error) = downstream.drain_request_body().await {
+        tracing::debug!(%error, "a refused request's body broke off");
+    }
+}
+
+/// The headers by which a browser lets a page of another origin read the refusal.
+fn cors_headers(
+    cors: &Cors,
+    origin: Option<&HeaderValue>,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    let allowed = match (cors, origin) {
+        (Cors::Nobody, _) | (_, None) => None,
+        (Cors::Anybody, Some(_)) => Some((HeaderValue::from_static("*"), None)),
+        (Cors::Origins(origins), Some(origin)) => {
+            let credentials = (ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            origins.contains(origin).then(|| (origin.clone(), Some(credentials)))
+        }
+    };
+    let varies = match cors {
+        Cors::Origins(_) => Some((VARY, HeaderValue::from_static("Origin"))),
+        Cors::Nobody | Cors::Anybody => None,
+    };
+    let (origin, credentials) = match allowed {
+        Some((origin, credentials)) => (Some(origin), credentials),
+        None => (None, None),
+    };
+    let exposed = origin.is_some().then_some((ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED));
+    let origin = origin.map(|origin| (ACCESS_CONTROL_ALLOW_ORIGIN, origin));
+    origin.into_iter().chain(credentials).chain(exposed).chain(varies)
+}
