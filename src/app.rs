@@ -1,0 +1,204 @@
+//! The composition root: the only place that names every adapter and puts them together.
+
+mod bind;
+mod reload;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::server::configuration::ServerConf;
+use ring::rand::{SecureRandom, SystemRandom};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use self::bind::{bind, thread_count};
+use self::reload::Reloader;
+use crate::admin::{Admin, Phase, Readiness};
+use crate::clock::Clock;
+use crate::config::{self, Config, Environment, Loaded, Refused};
+use crate::decision::key::KeyHasher;
+use crate::gateway::{Gateway, Policies};
+use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+use crate::telemetry::Metrics;
+
+pub use self::bind::BindError;
+
+/// How often spent counters are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(10);
+/// Idle connections kept to backends, a worker.
+const IDLE_CONNECTIONS: usize = 512;
+/// Retries are counted by upstream; Pingora's own bound only has to be out of the way.
+const RETRIES_MAX: usize = 8;
+
+/// Where a configuration comes from: read now, and again whenever it changes.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    pub environment: Environment,
+}
+
+/// A running gateway.
+pub struct App {
+    addresses: Vec<SocketAddr>,
+    admin_address: SocketAddr,
+    readiness: Readiness,
+    listeners: Listeners,
+    stop: watch::Sender<bool>,
+    reload: mpsc::Sender<()>,
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] Refused),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error("cannot set up metrics: {0}")]
+    Metrics(String),
+    #[error("the system gives no random numbers")]
+    NoRandomness,
+}
+
+impl Source {
+    pub fn new(path: &Path, environment: Environment) -> Source {
+        Source { path: path.to_owned(), environment }
+    }
+
+    pub fn load(&self) -> Result<Loaded, Refused> {
+        config::load(&self.path, &self.environment)
+    }
+}
+
+/// How many threads a configuration asks for.
+pub fn workers(config: &Config) -> usize {
+    thread_count(config.workers)
+}
+
+impl App {
+    /// Starts in the current runtime. `loaded` is what `source` gave.
+    pub async fn start(source: Source, loaded: Loaded, clock: Clock) -> Result<App, StartError> {
+        let Loaded { config, warnings, files } = loaded;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let listeners = config.listen.iter().map(|&address| bind(address, "listen"));
+        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
+        let admin_listener = bind(config.admin.address, "admin.address")?;
+        let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
+        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
+        let admin_address = bound(&admin_listener)?;
+
+        let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let store = Store::Memory(MemoryStore::new(config.store.max_keys));
+        let gateway = Arc::new(Gateway::new(store, clock, secret_hasher()?, metrics.clone()));
+        let (metrics_public, threads) = (config.admin.metrics_public, workers(&config));
+        let frozen = config::Frozen::of(&config);
+        let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
+        metrics.reload_succeeded(gateway.clock().now());
+
+        let conf = ServerConf {
+            threads,
+            max_retries: RETRIES_MAX,
+            upstream_keepalive_pool_size: IDLE_CONNECTIONS,
+            ..ServerConf::default()
+        };
+        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
+        let readiness = Readiness::new();
+        let (stop, stopped) = watch::channel(false);
+        serve_admin(&gateway, &readiness, metrics_public, admin_listener, stopped.clone());
+        tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
+        let reloader = Reloader { source, frozen, live, gateway };
+        let reload = reloader.spawn(files, stopped);
+        let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
+        readiness.set(Phase::Ready);
+        Ok(App { addresses, admin_address, readiness, listeners, stop, reload })
+    }
+
+    /// The addresses listened on, in the order of the file.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Sends here ask for the configuration to be read again.
+    pub fn reload_handle(&self) -> mpsc::Sender<()> {
+        self.reload.clone()
+    }
+
+    /// Stops accepting and lets requests in flight finish for at most `drain`; whether all did.
+    pub async fn stop(self, drain: Duration) -> bool {
+        self.readiness.set(Phase::Draining);
+        let drained = self.listeners.stop(drain).await;
+        // The other tasks are gone already if nobody receives.
+        let _ = self.stop.send(true);
+        drained
+    }
+}
+
+/// The rules of one configuration with everything that they name.
+async fn snapshot(config: Config, metrics: &Metrics) -> Result<Snapshot, ResolveError> {
+    let mut upstreams = Vec::with_capacity(config.upstreams.len());
+    for spec in &config.upstreams {
+        upstreams.push(Upstream::resolve(spec, metrics).await?);
+    }
+    let policies = Policies::new(config.rules, config.user, metrics);
+    Ok(Snapshot { policies, upstreams: upstreams.into_boxed_slice() })
+}
+
+/// A secret of this process: nobody outside can tell which keys share a shard or a bucket.
+fn secret_hasher() -> Result<KeyHasher, StartError> {
+    let mut secret = [0; 16];
+    SystemRandom::new().fill(&mut secret).map_err(|_| StartError::NoRandomness)?;
+    Ok(KeyHasher::new(secret))
+}
+
+fn serve_admin(
+    gateway: &Arc<Gateway>,
+    readiness: &Readiness,
+    metrics_public: bool,
+    listener: TcpListener,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let refreshed = Arc::clone(gateway);
+    let admin = Admin {
+        metrics: gateway.metrics().clone(),
+        readiness: readiness.clone(),
+        metrics_public,
+        gauges: Arc::new(move |_: &Metrics| refreshed.refresh_gauges()),
+    };
+    tokio::spawn(async move {
+        let shutdown = async move {
+            // An error means that the app is gone, which is a reason to stop as well.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        if let Err(error) = admin.serve(listener, shutdown).await {
+            tracing::error!(%error, "the admin listener stopped");
+        }
+    });
+}
+
+async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = tokio::time::sleep(TIDY_EVERY) => {}
+        }
+        let gateway = Arc::clone(&gateway);
+        // A full sweep of a large table takes long enough to be in the way of a worker.
+        if let Err(error) = tokio::task::spawn_blocking(move || gateway.tidy()).await {
+            tracing::error!(%error, "the sweep of spent counters failed");
+        }
+    }
+}

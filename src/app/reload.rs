@@ -1,0 +1,105 @@
+//! Puts an edited configuration in force, whole or not at all.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+use super::{Source, snapshot};
+use crate::config::watch::{Watch, WatchedFile};
+use crate::config::{Config, Frozen, Loaded};
+use crate::gateway::Gateway;
+use crate::proxy::Snapshot;
+
+/// What a reload needs.
+pub(super) struct Reloader {
+    pub(super) source: Source,
+    /// What was in force at the start and cannot change without a restart.
+    pub(super) frozen: Frozen,
+    pub(super) live: Arc<ArcSwap<Snapshot>>,
+    pub(super) gateway: Arc<Gateway>,
+}
+
+impl Reloader {
+    /// Reloads whenever a file changes, and whenever something is sent to what this returns.
+    pub(super) fn spawn(self, files: Vec<WatchedFile>, stopped: watch::Receiver<bool>) -> mpsc::Sender<()> {
+        let (ask, asked) = mpsc::channel(1);
+        tokio::spawn(self.run(Watch::new(files), asked, stopped));
+        ask
+    }
+
+    async fn run(self, mut watch: Watch, mut asked: mpsc::Receiver<()>, mut stopped: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+                () = watch.changed() => {}
+                Some(()) = asked.recv() => {}
+            }
+            let source = self.source.clone();
+            match tokio::task::spawn_blocking(move || source.load()).await {
+                Ok(Ok(loaded)) => watch.follow(self.apply(loaded).await),
+                Ok(Err(refused)) => {
+                    self.refuse(&refused.to_string());
+                    watch.follow(refused.files);
+                }
+                Err(error) => self.refuse(&error.to_string()),
+            }
+        }
+    }
+
+    async fn apply(&self, loaded: Loaded) -> Vec<WatchedFile> {
+        let Loaded { config, warnings, files } = loaded;
+        if config.rules.routes().is_empty() {
+            self.refuse("the edit removes every route");
+            return files;
+        }
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let waiting = self.frozen.differences(&config);
+        let metrics = self.gateway.metrics();
+        let names = Names::of(&config);
+        match snapshot(config, metrics).await {
+            Ok(snapshot) => {
+                self.live.store(Arc::new(snapshot));
+                metrics.retain(&names.routes(), &names.upstreams());
+                metrics.reload_succeeded(self.gateway.clock().now());
+                tracing::info!(routes = names.routes.len(), "the configuration was reloaded");
+            }
+            Err(error) => self.refuse(&error.to_string()),
+        }
+        for key in waiting {
+            tracing::warn!(key, "this change needs a restart; everything else is in force");
+        }
+        files
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.gateway.metrics().reload_failed(self.gateway.clock().now());
+        tracing::error!("the configuration was not reloaded, the last good one stays in force:\n{reason}");
+    }
+}
+
+/// The names that metrics know.
+struct Names {
+    routes: Vec<Box<str>>,
+    upstreams: Vec<Box<str>>,
+}
+
+impl Names {
+    fn of(config: &Config) -> Names {
+        Names {
+            routes: config.rules.routes().iter().map(|route| route.name().into()).collect(),
+            upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+        }
+    }
+
+    fn routes(&self) -> Vec<&str> {
+        // Requests without a route are counted under a name of their own.
+        self.routes.iter().map(|name| &**name).chain(["-"]).collect()
+    }
+
+    fn upstreams(&self) -> Vec<&str> {
+        self.upstreams.iter().map(|name| &**name).collect()
+    }
+}

@@ -1,0 +1,54 @@
+//! The commands: one file each.
+
+mod check;
+mod demo;
+mod run;
+mod schema;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Environment;
+
+/// A rate-limiting reverse proxy that stands in front of logins.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in front of your app.
+    Run {
+        /// The configuration; edits are live within a second.
+        #[arg(long, value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+    },
+    /// Tell every mistake of a configuration, or what each route allows.
+    Check {
+        #[arg(value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Run the gateway in front of a small auth backend that it brings along.
+    Demo(demo::Options),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let environment = Environment::process();
+    match Arguments::parse().command {
+        Command::Run { config } => run::run(&config, environment),
+        Command::Check { config } => {
+            check::check(&config, &environment, &mut io::stdout().lock(), &mut io::stderr().lock())
+        }
+        Command::Schema => schema::schema(&mut io::stdout().lock()),
+        Command::Demo(options) => demo::run(options, environment),
+    }
+}

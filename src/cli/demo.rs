@@ -1,0 +1,126 @@
+//! `tollgate demo`: the shipped configuration in front of a backend that comes along.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use ring::rand::{SecureRandom, SystemRandom};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use super::run::{complain, prepare, until_stopped};
+use crate::app::{App, Source};
+use crate::clock::Clock;
+use crate::config::Environment;
+use crate::demo;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The configuration to show.
+    #[arg(long, value_name = "FILE", default_value = "gateway.yaml")]
+    config: PathBuf,
+    /// Where the gateway listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Where metrics and health are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
+    admin: SocketAddr,
+    /// Where the backend that comes along listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
+    backend: SocketAddr,
+    /// Run that backend alone, without a gateway.
+    #[arg(long)]
+    backend_only: bool,
+}
+
+pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
+    let Some(secret) = jwt_secret() else {
+        eprintln!("the system gives no random numbers");
+        return ExitCode::FAILURE;
+    };
+    if options.backend_only {
+        return backend_alone(&options, secret);
+    }
+    // Only what the shipped file leaves open is filled in; the file itself is run as it stands.
+    let environment = environment
+        .with("TOLLGATE_LISTEN", options.listen.to_string())
+        .with("TOLLGATE_ADMIN", options.admin.to_string())
+        .with("TOLLGATE_UPSTREAM", options.backend.to_string())
+        .with("JWT_SECRET", secret.clone());
+    let source = Source::new(&options.config, environment);
+    let loaded = match source.load() {
+        Ok(loaded) => loaded,
+        Err(refused) => {
+            eprintln!("{refused}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let runtime = match prepare(&loaded) {
+        Ok(runtime) => runtime,
+        Err(code) => return code,
+    };
+    runtime.block_on(async {
+        let backend = match TcpListener::bind(options.backend).await {
+            Ok(backend) => backend,
+            Err(error) => return backend_taken(&options, &error),
+        };
+        let app = match App::start(source, loaded, Clock::system()).await {
+            Ok(app) => app,
+            Err(error) => return complain(&error, "use --listen ADDRESS or --admin ADDRESS"),
+        };
+        tokio::spawn(demo::backend(backend, SecretString::from(secret), std::future::pending()));
+        let gateway = app.addresses().first().copied().unwrap_or(options.listen);
+        let addresses = demo::Addresses { gateway, admin: app.admin_address(), backend: options.backend };
+        println!("{}", demo::banner(&addresses));
+        until_stopped(app).await
+    })
+}
+
+fn backend_alone(options: &Options, secret: String) -> ExitCode {
+    let runtime = match Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        let backend = match TcpListener::bind(options.backend).await {
+            Ok(backend) => backend,
+            Err(error) => return backend_taken(options, &error),
+        };
+        // An environment variable lets a gateway in another container check its tokens.
+        let secret = std::env::var("JWT_SECRET").ok().filter(|secret| !secret.is_empty()).unwrap_or(secret);
+        let interrupted = async {
+            // Without a handler the signal ends the process by itself.
+            let _ = tokio::signal::ctrl_c().await;
+        };
+        match demo::backend(backend, SecretString::from(secret), interrupted).await {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("the backend stopped: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+fn backend_taken(options: &Options, error: &std::io::Error) -> ExitCode {
+    let address = options.backend;
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            eprintln!("{address} (the demo's backend) is in use by another program; to pick another, use --backend ADDRESS");
+        }
+        _ => eprintln!("cannot listen on {address} (the demo's backend): {error}; to pick another, use --backend ADDRESS"),
+    }
+    ExitCode::FAILURE
+}
+
+/// A secret for this run alone, hexadecimal.
+fn jwt_secret() -> Option<String> {
+    let mut secret = [0; 32];
+    SystemRandom::new().fill(&mut secret).ok()?;
+    Some(secret.iter().map(|byte| format!("{byte:02x}")).collect())
+}
