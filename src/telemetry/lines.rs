@@ -63,6 +63,13 @@ impl LineBudget {
     }
 }
 
+/// The longest beginning of `text` that fits into so many bytes and ends with a whole character.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=bytes_max.min(text.len())).rev().find(fits).unwrap_or(0);
+    &text[..end]
+}
+
 /// A quarter may come at once, and the rest is spread, such that burst and refill together never
 /// make more than `per_second` in any second.
 fn quota(per_second: NonZeroU32) -> Quota {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use super::lines::LineBudget;
+use super::lines::{LineBudget, cut};
 use super::metrics::Verdict;
 use crate::decision::time::Timestamp;
 
@@ -70,10 +70,6 @@ impl RefusalLog {
             tracing::warn!(count = count.get(), "suppressed {count} refusal lines");
         }
     }
-}
-
-fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
 }
 
 /// A path may carry what must not be kept: tokens in its query, e-mails and phone numbers.

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use log::{Level, Log, Metadata, Record};
 
 use crate::clock::Clock;
-use crate::telemetry::lines::LineBudget;
+use crate::telemetry::lines::{LineBudget, cut};
 
 /// Clients that hang up make errors of their own: enough to notice, too few to drown in.
 const LINES_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -42,7 +42,7 @@ impl Log for Bridge {
             return;
         }
         let message = record.args().to_string();
-        let message = &message[..message.floor_char_boundary(MESSAGE_MAX)];
+        let message = cut(&message, MESSAGE_MAX);
         if record.level() == Level::Error {
             tracing::error!(library = record.target(), "{message}");
         } else {
