@@ -9,6 +9,7 @@ mod reader;
 mod section;
 mod tree;
 mod value;
+pub mod watch;
 
 pub use environment::Environment;
 pub use problem::{Problem, Problems};

@@ -12,6 +12,7 @@ use super::interpolate::{Piece, pieces};
 use super::place::{At, FileId, KeyPath, Located, shortened};
 use super::problem::{Findings, Wrong};
 use super::tree::{Entry, Node, NodeKind, Style};
+use super::watch::WatchedFile;
 
 /// Something the file can hold: how it is read, and how editors are told of it.
 pub(crate) trait Value: Sized {
@@ -63,7 +64,7 @@ pub(crate) struct Reader<'e> {
     /// The folder of the configuration: relative paths start here.
     base: PathBuf,
     /// Every file that was read or looked for.
-    files: Vec<PathBuf>,
+    files: Vec<WatchedFile>,
 }
 
 /// A text after interpolation.
@@ -85,7 +86,7 @@ impl<'e> Reader<'e> {
         }
     }
 
-    pub(crate) fn into_parts(self) -> (Findings, Vec<PathBuf>) {
+    pub(crate) fn into_parts(self) -> (Findings, Vec<WatchedFile>) {
         (self.findings, self.files)
     }
 
@@ -101,8 +102,8 @@ impl<'e> Reader<'e> {
     /// Reads a file the configuration names, as UTF-8; `bytes_max` bounds it.
     pub(crate) fn file(&mut self, path: &str, bytes_max: u64) -> Result<String, Wrong> {
         let full = self.base.join(path);
-        if !self.files.contains(&full) {
-            self.files.push(full.clone());
+        if !self.files.iter().any(|file| file.path() == full) {
+            self.files.push(WatchedFile::about_to_be_read(&full));
         }
         let shown = shortened(path);
         let bytes = read_bounded(&full, bytes_max)
