@@ -14,7 +14,7 @@ use limit::Limit;
 use route::{Responses, Route};
 use server::{Access, Admin, ClientIp, Events, Listener, Server, Store, Upstream, User};
 
-use super::reader::Named;
+use super::reader::{Named, NonEmpty};
 
 section! {
     /// The configuration of Tollgate.
@@ -22,7 +22,7 @@ section! {
         /// The version of this format: 1.
         required "version" version: Whole<1, 1>;
         /// Where clients connect to.
-        required "listen" listen: Located<Vec<Listener>>;
+        required "listen" listen: NonEmpty<Listener>;
         /// Metrics and health, never on the public listener.
         default("{}") "admin" admin: Admin;
         /// How the client behind other proxies is told.
@@ -32,13 +32,13 @@ section! {
         /// Where the counters live.
         default("{}") "store" store: Store;
         /// The servers to proxy to, by name.
-        required "upstreams" upstreams: Located<Named<Name, Located<Upstream>>>;
+        required "upstreams" upstreams: Named<Name, Upstream>;
         /// Who is never limited, and who is always refused.
         default("{}") "access" access: Access;
         /// Named lists of limits, for routes to share.
         default("{}") "policies" policies: Named<Name, Vec<Located<Limit>>>;
         /// What is proxied where under which limits. The most specific match wins, whatever the order.
-        required "routes" routes: Located<Vec<Located<Route>>>;
+        required "routes" routes: NonEmpty<Located<Route>>;
         /// What clients are told.
         default("{}") "responses" responses: Responses;
         /// What is written to standard output.

@@ -317,26 +317,64 @@ impl<T: Value> Value for Located<T> {
     }
 }
 
-/// A list; every item is read, whatever is wrong with another.
+/// The value of a key that need not be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Optional<T> {
+    Given(T),
+    Absent,
+    /// It is there, and a mistake was noted.
+    Faulty,
+}
+
+impl<T> Optional<T> {
+    pub(crate) fn given(&self) -> Option<&T> {
+        match self {
+            Optional::Given(value) => Some(value),
+            Optional::Absent | Optional::Faulty => None,
+        }
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Optional::Absent)
+    }
+}
+
+/// A list without the items that were refused: their mistakes are noted.
 impl<T: Value> Value for Vec<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Vec<T>> {
         let NodeKind::Seq(items) = &node.kind else {
-            reader.problem(
-                node,
-                Wrong::new(format!("expected a list, found {}", kind_name(node))).write("write [ … ]"),
-            );
+            let wrong = Wrong::new(format!("expected a list, found {}", kind_name(node)));
+            reader.problem(node, wrong.write("write [ … ], or one `- …` a line"));
             return None;
         };
-        let read: Vec<Option<T>> = items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| reader.item(index, |reader| T::read(item, reader)))
-            .collect();
-        read.into_iter().collect()
+        let read = |(index, item)| reader.item(index, |reader| T::read(item, reader));
+        Some(items.iter().enumerate().filter_map(read).collect())
     }
 
     fn schema(definitions: &mut Definitions) -> Json {
         json!({ "type": "array", "items": T::schema(definitions) })
+    }
+}
+
+/// A list that must hold something.
+#[derive(Clone, Debug)]
+pub(crate) struct NonEmpty<T>(pub(crate) Vec<T>);
+
+impl<T: Value> Value for NonEmpty<T> {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<NonEmpty<T>> {
+        match &node.kind {
+            NodeKind::Seq(items) if items.is_empty() => {
+                reader.problem(node, Wrong::new("the list is empty").write("it needs at least one item"));
+                None
+            }
+            NodeKind::Seq(_) | NodeKind::Scalar { .. } | NodeKind::Map(_) => {
+                Vec::read(node, reader).map(NonEmpty)
+            }
+        }
+    }
+
+    fn schema(definitions: &mut Definitions) -> Json {
+        json!({ "type": "array", "items": T::schema(definitions), "minItems": 1 })
     }
 }
 
@@ -347,7 +385,7 @@ pub(crate) struct OneOrMany<T>(pub(crate) Vec<T>);
 impl<T: Value> Value for OneOrMany<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<OneOrMany<T>> {
         match &node.kind {
-            NodeKind::Seq(_) => Vec::read(node, reader).map(OneOrMany),
+            NodeKind::Seq(_) => NonEmpty::read(node, reader).map(|NonEmpty(many)| OneOrMany(many)),
             NodeKind::Scalar { .. } | NodeKind::Map(_) => {
                 T::read(node, reader).map(|one| OneOrMany(vec![one]))
             }
@@ -360,26 +398,22 @@ impl<T: Value> Value for OneOrMany<T> {
     }
 }
 
-/// A map whose keys are the operator's own names.
+/// A map whose keys are the operator's own names. A name is there even if its value was refused.
 #[derive(Clone, Debug)]
-pub(crate) struct Named<K, T>(pub(crate) Vec<(Located<K>, T)>);
+pub(crate) struct Named<K, T>(pub(crate) Vec<(Located<K>, Option<T>)>);
 
 impl<K: Scalar, T: Value> Value for Named<K, T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Named<K, T>> {
         let NodeKind::Map(entries) = &node.kind else {
             let wrong = Wrong::new(format!("expected a map of names, found {}", kind_name(node)));
-            reader.problem(node, wrong.write("write { name: … }"));
+            reader.problem(node, wrong.write("write { name: … }, or one `name: …` a line"));
             return None;
         };
-        let read: Vec<Option<(Located<K>, T)>> = entries
-            .iter()
-            .map(|entry| {
-                let name = read_name(entry, reader);
-                let value = reader.entry(&entry.key, |reader| T::read(&entry.value, reader));
-                Some((name?, value?))
-            })
-            .collect();
-        read.into_iter().collect::<Option<_>>().map(Named)
+        let read = |entry: &Entry| {
+            let value = reader.entry(&entry.key, |reader| T::read(&entry.value, reader));
+            read_name(entry, reader).map(|name| (name, value))
+        };
+        Some(Named(entries.iter().filter_map(read).collect()))
     }
 
     fn schema(definitions: &mut Definitions) -> Json {

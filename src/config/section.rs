@@ -5,10 +5,15 @@ use serde_json::{Map, Value as Json, json};
 
 use super::place::{At, FileId, shortened};
 use super::problem::Wrong;
-use super::reader::{Reader, Value, kind_name};
+use super::reader::{Optional, Reader, Value, kind_name};
 use super::tree::{Entry, Node, NodeKind, Style, parse};
 
 /// Declares a section: a map with a fixed set of keys.
+///
+/// A field whose value was refused is `None` (or [`Optional::Faulty`]): the other fields are there
+/// all the same, so that rules over several of them find their mistakes in the same run.
+///
+/// [`Optional::Faulty`]: super::reader::Optional::Faulty
 ///
 /// ```text
 /// section! {
@@ -52,7 +57,7 @@ macro_rules! section {
                         @read $need $(($default))? fields, reader, $key, $type
                     );
                 )*
-                Some($name { $($field: $field?),* })
+                Some($name { $($field),* })
             }
 
             fn schema(definitions: &mut $crate::config::reader::Definitions) -> serde_json::Value {
@@ -70,9 +75,9 @@ macro_rules! section {
         }
     };
 
-    (@type optional $type:ty) => { Option<$type> };
-    (@type required $type:ty) => { $type };
-    (@type default $type:ty) => { $type };
+    (@type optional $type:ty) => { $crate::config::reader::Optional<$type> };
+    (@type required $type:ty) => { Option<$type> };
+    (@type default $type:ty) => { Option<$type> };
 
     (@read required $fields:ident, $reader:ident, $key:literal, $type:ty) => {
         $fields.required::<$type>($key, $reader)
@@ -145,20 +150,24 @@ impl<'n> Fields<'n> {
     }
 
     pub(crate) fn required<T: Value>(&self, key: &str, reader: &mut Reader<'_>) -> Option<T> {
-        if let Some(value) = self.optional(key, reader)? {
-            return Some(value);
+        match self.optional(key, reader) {
+            Optional::Given(value) => return Some(value),
+            Optional::Faulty => return None,
+            Optional::Absent => {}
         }
         let what = format!("`{key}` is missing in {}", self.what);
         reader.problem(self.node, Wrong::new(what).write(format!("add `{key}: …`")));
         None
     }
 
-    /// The outer `None` after a mistake, the inner one where the key is not there.
-    pub(crate) fn optional<T: Value>(&self, key: &str, reader: &mut Reader<'_>) -> Option<Option<T>> {
+    pub(crate) fn optional<T: Value>(&self, key: &str, reader: &mut Reader<'_>) -> Optional<T> {
         let Some(entry) = self.entries.iter().find(|entry| &*entry.key == key) else {
-            return Some(None);
+            return Optional::Absent;
         };
-        reader.entry(key, |reader| T::read(&entry.value, reader)).map(Some)
+        match reader.entry(key, |reader| T::read(&entry.value, reader)) {
+            Some(value) => Optional::Given(value),
+            None => Optional::Faulty,
+        }
     }
 
     /// The default is written as in the file and read by the same reader.
@@ -168,8 +177,10 @@ impl<'n> Fields<'n> {
         default: &str,
         reader: &mut Reader<'_>,
     ) -> Option<T> {
-        if let Some(value) = self.optional(key, reader)? {
-            return Some(value);
+        match self.optional(key, reader) {
+            Optional::Given(value) => return Some(value),
+            Optional::Faulty => return None,
+            Optional::Absent => {}
         }
         let mut root = parse(self.node.place.file, default).root?;
         stand_in(&mut root, self.node);

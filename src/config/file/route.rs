@@ -8,6 +8,7 @@ use crate::config::reader::OneOrMany;
 use crate::config::section::{section, words};
 use crate::config::value::http::{MediaType, Origin, RefusalStatus};
 use crate::config::value::text::{BodyTemplate, Name, Text};
+use crate::decision::path::RiskyByte;
 
 section! {
     /// What is proxied where under which limits.
@@ -29,7 +30,7 @@ section! {
         /// Whether /login and /LOGIN are two paths.
         default("false") "case_sensitive" case_sensitive: bool;
         /// Encoded characters that the path may hold; otherwise they are refused with 400.
-        default("[]") "allow_encoded" allow_encoded: Vec<Located<Encoded>>;
+        default("[]") "allow_encoded" allow_encoded: Vec<Located<RiskyByte>>;
         /// Whether headers pass by which a client can change method or path at the backend.
         default("false") "allow_override_headers" allow_override_headers: bool;
     }
@@ -47,18 +48,10 @@ section! {
     }
 }
 
-/// A character that some servers decode before they route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Encoded {
-    Slash,
-    Backslash,
-    Nul,
-}
-
-words! { Encoded, "an encoded character that can be allowed", {
-    Encoded::Slash => "slash",
-    Encoded::Backslash => "backslash",
-    Encoded::Nul => "nul",
+words! { RiskyByte, "an encoded character that can be allowed", {
+    RiskyByte::Slash => "slash",
+    RiskyByte::Backslash => "backslash",
+    RiskyByte::Nul => "nul",
 } }
 
 section! {

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use http::HeaderName;
 
 use crate::config::place::Located;
+use crate::config::reader::NonEmpty;
 use crate::config::section::{section, words};
 use crate::config::value::address::ServerAddress;
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
+use crate::identity::Algorithm;
 
 section! {
     /// A public listener.
@@ -59,23 +61,14 @@ section! {
         /// The header that carries the token, with or without `Bearer`.
         default("authorization") "header" header: HeaderName;
         /// The signatures that are accepted; any other is no identity.
-        default("[HS256]") "algorithms" algorithms: Located<Vec<Located<Algorithm>>>;
+        default("[HS256]") "algorithms" algorithms: NonEmpty<Located<Algorithm>>;
         /// The shared secret of HS256. Empty: no token is accepted and users count by address.
         optional "secret" secret: Located<Secret>;
         /// A file with the public keys as a JSON Web Key Set (RFC 7517).
         optional "jwks_file" jwks_file: Located<FilePath>;
         /// The claim that names the user.
-        default("sub") "claim" claim: Text;
+        default("sub") "claim" claim: Located<Text>;
     }
-}
-
-/// A signature algorithm (RFC 7518 §3.1, RFC 8037).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Algorithm {
-    Hs256,
-    Rs256,
-    Es256,
-    EdDsa,
 }
 
 words! { Algorithm, "an algorithm that is supported", {
@@ -106,7 +99,7 @@ section! {
     /// Servers that answer alike.
     Upstream "an upstream" {
         /// One or several `host:port`.
-        required "servers" servers: Located<Vec<Located<ServerAddress>>>;
+        required "servers" servers: NonEmpty<Located<ServerAddress>>;
         /// How a server is picked among several.
         default("round_robin") "balance" balance: Balance;
         /// How long connecting may take.

@@ -20,9 +20,9 @@ fn every_default_reads() {
     let read = File::read(&parse(file, SMALLEST).root.unwrap(), &mut reader);
     assert_eq!(reader.into_parts().0.finish().map(|_| ()), Ok(()));
     let read = read.unwrap();
-    assert_eq!(read.admin.address.value.to_string(), "127.0.0.1:9180");
-    assert_eq!(read.store.max_keys.0, 1_000_000);
-    assert!(read.responses.limited.body.value.0.contains("{{ retry_after }}"));
+    assert_eq!(read.admin.unwrap().address.unwrap().value.to_string(), "127.0.0.1:9180");
+    assert_eq!(read.store.unwrap().max_keys.unwrap().0, 1_000_000);
+    assert!(read.responses.unwrap().limited.unwrap().body.unwrap().value.0.contains("{{ retry_after }}"));
 }
 
 #[test]

@@ -29,11 +29,8 @@ fn read(text: &str, environment: &Environment) -> Result<Sample, Vec<String>> {
     let file = reader.source("x.yaml", text);
     let sample = Sample::read(&parse(file, text).root.unwrap(), &mut reader);
     match reader.into_parts().0.finish() {
-        Ok(_) => Ok(sample.expect("no value and no problem")),
-        Err(problems) => {
-            assert!(sample.is_none());
-            Err(problems.brief().collect())
-        }
+        Ok(_) => Ok(sample.unwrap()),
+        Err(problems) => Err(problems.brief().collect()),
     }
 }
 
@@ -44,11 +41,12 @@ fn problems(text: &str) -> Vec<String> {
 #[test]
 fn reads_values_and_defaults() {
     let sample = read("{ count: 5, rates: [3/hour] }", &Environment::empty()).unwrap();
-    assert_eq!(sample.count, Whole(5));
-    assert_eq!(sample.text, None);
-    assert_eq!(sample.timeout, Span::from_millis(10));
-    assert_eq!(sample.rates, [Rate { count: NonZeroU32::new(3).unwrap(), per: Span::from_secs(3600) }]);
-    assert!(sample.flag.is_none() && sample.secret.is_none());
+    assert_eq!(sample.count, Some(Whole(5)));
+    assert_eq!(sample.text, Optional::Absent);
+    assert_eq!(sample.timeout, Some(Span::from_millis(10)));
+    let rate = Rate { count: NonZeroU32::new(3).unwrap(), per: Span::from_secs(3600) };
+    assert_eq!(sample.rates, Some(vec![rate]));
+    assert!(sample.flag.is_absent() && sample.secret.is_absent());
 }
 
 #[test]
@@ -74,9 +72,9 @@ fn variables_stand_for_any_kind_of_value() {
     let environment = Environment::empty().with("N", "60").with("B", "true").with("E", "");
     let text = "{ count: \"${N}\", flag: \"${B}\", text: \"a${E:-b}c\", timeout: \"${T:-30s}\" }";
     let sample = read(text, &environment).unwrap();
-    assert_eq!((sample.count, sample.flag), (Whole(60), Some(true)));
-    assert_eq!(sample.text, Some(Text("abc".into())));
-    assert_eq!(sample.timeout, Span::from_secs(30));
+    assert_eq!((sample.count, sample.flag), (Some(Whole(60)), Optional::Given(true)));
+    assert_eq!(sample.text, Optional::Given(Text("abc".into())));
+    assert_eq!(sample.timeout, Some(Span::from_secs(30)));
 }
 
 #[test]
@@ -130,7 +128,7 @@ fn a_file_reference_reads_the_file_without_its_last_line_break() {
     let text = "{ count: 1, text: \"${file:secret}\" }";
     let file = reader.source("x.yaml", text);
     let sample = Sample::read(&parse(file, text).root.unwrap(), &mut reader).unwrap();
-    assert_eq!(sample.text, Some(Text("hunter2".into())));
+    assert_eq!(sample.text, Optional::Given(Text("hunter2".into())));
     let (_, files) = reader.into_parts();
     assert_eq!(files[0].path(), folder.path().join("secret"));
 }
@@ -142,7 +140,8 @@ fn a_missing_file_is_told_and_still_watched() {
     let mut reader = Reader::new(&environment, folder.path());
     let text = "{ count: 1, text: \"${file:nowhere}\" }";
     let file = reader.source("x.yaml", text);
-    assert!(Sample::read(&parse(file, text).root.unwrap(), &mut reader).is_none());
+    let sample = Sample::read(&parse(file, text).root.unwrap(), &mut reader).unwrap();
+    assert_eq!((sample.count, sample.text), (Some(Whole(1)), Optional::Faulty));
     let (findings, files) = reader.into_parts();
     let told = findings.finish().unwrap_err().to_string();
     assert!(told.contains("cannot read the file `nowhere`"), "{told}");
