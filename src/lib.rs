@@ -21,4 +21,5 @@ pub mod clock;
 pub mod config;
 pub mod decision;
 pub mod demo;
+pub mod identity;
 pub mod store;
