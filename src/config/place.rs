@@ -90,6 +90,18 @@ pub(crate) struct At {
 pub(crate) struct Located<T> {
     pub(crate) value: T,
     pub(crate) at: At,
+    /// The text as written, where it took something from outside.
+    pub(crate) written: Option<Box<str>>,
+}
+
+impl<T: fmt::Display> Located<T> {
+    /// The value for a message; one from outside may be a secret and is told as it was written.
+    pub(crate) fn told(&self) -> String {
+        match &self.written {
+            Some(written) => shortened(written),
+            None => shortened(&self.value.to_string()),
+        }
+    }
 }
 
 /// A text for a message: bounded, and without anything a terminal would act upon.

@@ -309,7 +309,11 @@ fn is_number(plain: &str) -> bool {
 impl<T: Value> Value for Located<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Located<T>> {
         let at = reader.at(node);
-        T::read(node, reader).map(|value| Located { value, at })
+        let written = match &node.kind {
+            NodeKind::Scalar { text, .. } if text.contains("${") => Some(text.clone()),
+            NodeKind::Scalar { .. } | NodeKind::Seq(_) | NodeKind::Map(_) => None,
+        };
+        T::read(node, reader).map(|value| Located { value, at, written })
     }
 
     fn schema(definitions: &mut Definitions) -> Json {
@@ -428,7 +432,7 @@ impl<K: Scalar, T: Value> Value for Named<K, T> {
 fn read_name<K: Scalar>(entry: &Entry, reader: &mut Reader<'_>) -> Option<Located<K>> {
     let at = At { place: entry.key_place, path: reader.path.key(&entry.key) };
     match K::parse(&entry.key) {
-        Ok(value) => Some(Located { value, at }),
+        Ok(value) => Some(Located { value, at, written: None }),
         Err(wrong) => {
             reader.findings.problem(&at, wrong);
             None

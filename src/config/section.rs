@@ -112,9 +112,22 @@ macro_rules! words {
                 serde_json::json!({ "type": "string", "enum": [$($word),*] })
             }
         }
+
+        impl $crate::config::section::Word for $name {
+            fn word(&self) -> &'static str {
+                match self {
+                    $($variant => $word,)*
+                }
+            }
+        }
     };
 }
 pub(crate) use words;
+
+/// An enum that is written as one word.
+pub(crate) trait Word {
+    fn word(&self) -> &'static str;
+}
 
 /// The entries of one section while it is read.
 pub(crate) struct Fields<'n> {

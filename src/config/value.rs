@@ -3,5 +3,6 @@
 pub(crate) mod address;
 pub(crate) mod http;
 pub(crate) mod key;
+pub(crate) mod pattern;
 pub(crate) mod text;
 pub(crate) mod time;

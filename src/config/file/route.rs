@@ -7,7 +7,9 @@ use crate::config::place::Located;
 use crate::config::reader::OneOrMany;
 use crate::config::section::{section, words};
 use crate::config::value::http::{MediaType, Origin, RefusalStatus};
-use crate::config::value::text::{BodyTemplate, Name, Text};
+use crate::config::value::pattern::{Host, Path};
+use crate::config::value::text::Name;
+use crate::decision::answer::Template;
 use crate::decision::path::RiskyByte;
 
 section! {
@@ -16,7 +18,7 @@ section! {
         /// Its name in metrics and logs.
         required "name" name: Located<Name>;
         /// Which requests it takes.
-        required "match" matching: Located<Match>;
+        required "match" matching: Match;
         /// Which upstream answers.
         required "upstream" upstream: Located<Name>;
         /// Policies whose limits apply, all of them.
@@ -24,7 +26,7 @@ section! {
         /// Limits of this route alone.
         default("[]") "limits" limits: Vec<Located<Limit>>;
         /// How a refusal looks here, where it differs from responses.limited.
-        optional "limited" limited: Located<LimitedOverride>;
+        optional "limited" limited: LimitedOverride;
         /// Whether /login and /login/ are two paths.
         default("false") "strict_slash" strict_slash: bool;
         /// Whether /login and /LOGIN are two paths.
@@ -40,11 +42,11 @@ section! {
     /// Which requests a route takes.
     Match "match" {
         /// A host name, or *.example.com. Unset: every host.
-        optional "host" host: Located<Text>;
+        optional "host" host: Located<Host>;
         /// One method or a list. Unset: every method.
         optional "method" method: Located<OneOrMany<Located<Method>>>;
         /// /exact, /with/{parameter}, or /prefix/*.
-        required "path" path: Located<Text>;
+        required "path" path: Located<Path>;
     }
 }
 
@@ -98,7 +100,7 @@ section! {
         default("application/json") "content_type" content_type: MediaType;
         /// Its body; {{ retry_after }} is the time to wait in seconds.
         default("'{\"detail\": \"Request was throttled. Expected available in {{ retry_after }} seconds.\"}'")
-            "body" body: Located<BodyTemplate>;
+            "body" body: Template;
     }
 }
 
@@ -110,7 +112,7 @@ section! {
         /// Its media type.
         optional "content_type" content_type: MediaType;
         /// Its body; {{ retry_after }} is the time to wait in seconds.
-        optional "body" body: Located<BodyTemplate>;
+        optional "body" body: Template;
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::place::Located;
 use crate::config::reader::NonEmpty;
 use crate::config::section::{section, words};
 use crate::config::value::address::ServerAddress;
+use crate::config::value::http::CookieName;
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
@@ -51,7 +52,7 @@ section! {
         /// A header that names the user; believed from client_ip.trusted_proxies only.
         optional "header" header: Located<HeaderName>;
         /// A cookie that stands for the user; hashed, never stored.
-        optional "cookie" cookie: Located<Text>;
+        optional "cookie" cookie: Located<CookieName>;
     }
 }
 

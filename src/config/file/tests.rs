@@ -22,7 +22,8 @@ fn every_default_reads() {
     let read = read.unwrap();
     assert_eq!(read.admin.unwrap().address.unwrap().value.to_string(), "127.0.0.1:9180");
     assert_eq!(read.store.unwrap().max_keys.unwrap().0, 1_000_000);
-    assert!(read.responses.unwrap().limited.unwrap().body.unwrap().value.0.contains("{{ retry_after }}"));
+    let body = read.responses.unwrap().limited.unwrap().body.unwrap();
+    assert_eq!(body, crate::decision::answer::LimitedAnswer::default().body);
 }
 
 #[test]

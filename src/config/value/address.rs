@@ -41,9 +41,9 @@ impl Scalar for SocketAddr {
 
 /// A server to proxy to: a host name or an IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerAddress {
-    pub(crate) host: Box<str>,
-    pub(crate) port: u16,
+pub struct ServerAddress {
+    pub host: Box<str>,
+    pub port: u16,
 }
 
 impl fmt::Display for ServerAddress {
@@ -83,7 +83,7 @@ impl Scalar for ServerAddress {
 }
 
 /// A host name (RFC 1123), an IPv4 address, or an IPv6 address in brackets.
-fn host_of(text: &str) -> Option<Box<str>> {
+pub(super) fn host_of(text: &str) -> Option<Box<str>> {
     if let Some(inner) = text.strip_prefix('[') {
         let inner = inner.strip_suffix(']')?;
         return matches!(inner.parse(), Ok(IpAddr::V6(_))).then(|| inner.into());

@@ -7,6 +7,7 @@ use crate::config::place::shortened;
 use crate::config::problem::Wrong;
 use crate::config::reader::{Notation, Scalar};
 use crate::config::section::nearest;
+use crate::decision::answer::Template;
 
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
 
@@ -125,6 +126,43 @@ impl Scalar for Origin {
 
     fn own_schema() -> Json {
         json!({ "type": "string", "pattern": "^(\\*|[a-z][a-z0-9+.-]*://[^/\\s]+)$" })
+    }
+}
+
+/// The body of a refusal. It may have several lines, or none.
+impl Scalar for Template {
+    const EXPECTED: &'static str = "a body with no other variables than {{ retry_after }}, {{ limit }}, {{ window }} and {{ route }}";
+
+    fn parse(text: &str) -> Result<Template, Wrong> {
+        const BYTES_MAX: usize = 16 * 1024;
+        if text.len() > BYTES_MAX {
+            return Err(Wrong::new("the body is longer than 16 KiB"));
+        }
+        Template::parse(text).map_err(|error| Wrong::new(error.to_string()))
+    }
+
+    fn own_schema() -> Json {
+        json!({ "type": "string", "maxLength": 16384 })
+    }
+}
+
+/// The name of a cookie: a token (RFC 6265 §4.1.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CookieName(pub(crate) Box<str>);
+
+impl Scalar for CookieName {
+    const EXPECTED: &'static str = "a name of a cookie such as sessionid";
+
+    fn parse(text: &str) -> Result<CookieName, Wrong> {
+        let sound = text.len() <= 128 && HeaderName::from_bytes(text.as_bytes()).is_ok();
+        if !sound {
+            return Err(Wrong::new(format!("`{}` is not {}", shortened(text), CookieName::EXPECTED)));
+        }
+        Ok(CookieName(text.into()))
+    }
+
+    fn own_schema() -> Json {
+        json!({ "type": "string", "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$" })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Words, names, numbers, truth values and secrets.
 
+use std::fmt;
+
 use secrecy::SecretString;
 use serde_json::{Value as Json, json};
 
@@ -122,26 +124,6 @@ impl Scalar for Text {
     }
 }
 
-/// The text of a refusal, with `{{ placeholders }}`; it may have several lines, or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BodyTemplate(pub(crate) Box<str>);
-
-impl Scalar for BodyTemplate {
-    const EXPECTED: &'static str = "a text";
-
-    fn parse(text: &str) -> Result<BodyTemplate, Wrong> {
-        const BYTES_MAX: usize = 16 * 1024;
-        if text.len() > BYTES_MAX {
-            return Err(Wrong::new("the body is longer than 16 KiB"));
-        }
-        Ok(BodyTemplate(text.into()))
-    }
-
-    fn own_schema() -> Json {
-        json!({ "type": "string", "maxLength": 16384 })
-    }
-}
-
 /// A path of the file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePath(pub(crate) Box<str>);
@@ -162,6 +144,12 @@ impl Scalar for FilePath {
 /// A name the operator chooses: it shows in headers, metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name(pub(crate) Box<str>);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl Scalar for Name {
     const EXPECTED: &'static str = "a name of letters, digits, `-`, `_` and `.`";
