@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 
 use super::place::{At, FileId, Place};
 
@@ -101,6 +102,18 @@ pub struct Problems(Vec<Problem>);
 impl Problems {
     /// How many mistakes are told; of the rest there is only the count.
     pub const SHOWN_MAX: usize = 50;
+
+    /// For a configuration that is wrong without anybody having said why.
+    pub(super) fn unexplained(path: &Path) -> Problems {
+        Problems(vec![Problem {
+            place: None,
+            file: path.display().to_string().into(),
+            path: "".into(),
+            what: "the configuration cannot be compiled, and the reason was not noted: this is a bug".into(),
+            fix: None,
+            line: None,
+        }])
+    }
 
     pub fn list(&self) -> &[Problem] {
         &self.0

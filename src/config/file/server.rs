@@ -36,7 +36,7 @@ section! {
     /// How the client behind other proxies is told.
     ClientIp "client_ip" {
         /// Networks whose forwarding header is believed; the client is the rightmost address not in them.
-        default("[]") "trusted_proxies" trusted_proxies: Located<IpSet>;
+        default("[]") "trusted_proxies" trusted_proxies: IpSet;
         /// The header that trusted proxies write: x-forwarded-for, forwarded, or one that holds a single address.
         default("x-forwarded-for") "header" header: HeaderName;
         /// One IPv6 client is one network of this prefix.

@@ -131,7 +131,8 @@ impl Scalar for Origin {
 
 /// The body of a refusal. It may have several lines, or none.
 impl Scalar for Template {
-    const EXPECTED: &'static str = "a body with no other variables than {{ retry_after }}, {{ limit }}, {{ window }} and {{ route }}";
+    const EXPECTED: &'static str =
+        "a body with no other variables than {{ retry_after }}, {{ limit }}, {{ window }} and {{ route }}";
 
     fn parse(text: &str) -> Result<Template, Wrong> {
         const BYTES_MAX: usize = 16 * 1024;

@@ -27,12 +27,15 @@ impl Scalar for Path {
         }
         if text.contains(['?', '#']) {
             let path = text.split(['?', '#']).next().unwrap_or_default();
-            return Err(Wrong::new("a path has no `?` and no `#`").write(format!("write {}", shortened(path))));
+            return Err(
+                Wrong::new("a path has no `?` and no `#`").write(format!("write {}", shortened(path)))
+            );
         }
         match PathPattern::parse(text) {
             Ok(pattern) => Ok(Path { text: text.into(), pattern }),
             Err(error) if text.starts_with('/') => {
-                Err(Wrong::new(format!("`{}` is not a path to match", shortened(text))).write(error.to_string()))
+                Err(Wrong::new(format!("`{}` is not a path to match", shortened(text)))
+                    .write(error.to_string()))
             }
             Err(_) => Err(Wrong::new(format!("`{}` does not begin with a slash", shortened(text)))
                 .write(format!("write /{}", shortened(text)))),
@@ -59,7 +62,9 @@ impl Scalar for Host {
         let pattern = match text.strip_prefix('*') {
             Some("") => return Err(wrong().write("leave `host` out to match every host")),
             Some(suffix) => {
-                let name = suffix.strip_prefix('.').ok_or_else(|| wrong().write("a star stands for whole labels"))?;
+                let name = suffix
+                    .strip_prefix('.')
+                    .ok_or_else(|| wrong().write("a star stands for whole labels"))?;
                 HostPattern::Suffix(format!(".{}", host_of(name).ok_or_else(wrong)?).into())
             }
             None if text.contains("://") => return Err(wrong().write("leave out the scheme")),
@@ -96,7 +101,10 @@ mod tests {
 
     #[test]
     fn hosts_are_exact_or_begin_with_a_star() {
-        assert_eq!(Host::parse("API.example.com").unwrap().pattern, HostPattern::Exact("api.example.com".into()));
+        assert_eq!(
+            Host::parse("API.example.com").unwrap().pattern,
+            HostPattern::Exact("api.example.com".into())
+        );
         assert_eq!(Host::parse("*.example.com").unwrap().pattern, HostPattern::Suffix(".example.com".into()));
         assert_eq!(Host::parse("[::1]").unwrap().pattern, HostPattern::Exact("[::1]".into()));
         for text in ["*", "*example.com", "a.*.com", "a:80", "https://a", "", "a b", "[::1]:80", "a..b"] {
@@ -112,7 +120,8 @@ mod tests {
         let fix = |text| Path::parse(text).unwrap_err().fix.unwrap();
         assert_eq!(fix("login"), "write /login");
         assert_eq!(fix("/login?x=1"), "write /login");
-        for text in ["/a*", "/*/b", "/{}", "/{a}b", "/{a}/{a}", "/a/../b", &format!("/{}", "a/".repeat(600))] {
+        for text in ["/a*", "/*/b", "/{}", "/{a}b", "/{a}/{a}", "/a/../b", &format!("/{}", "a/".repeat(600))]
+        {
             assert!(Path::parse(text).is_err(), "{text}");
         }
     }
