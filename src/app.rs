@@ -29,8 +29,10 @@ use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
 
-/// How often spent counters are looked for.
-const TIDY_EVERY: Duration = Duration::from_secs(10);
+/// How often the log is told what it was spared.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How many reports go by between two sweeps of spent counters.
+const REPORTS_A_SWEEP: u32 = 15;
 /// Idle connections kept to backends, a worker.
 const IDLE_CONNECTIONS: usize = 512;
 /// Retries are counted by upstream; Pingora's own bound only has to be out of the way.
@@ -190,14 +192,17 @@ fn serve_admin(
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    loop {
+    for round in (0..REPORTS_A_SWEEP).cycle() {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep(TIDY_EVERY) => {}
+            () = tokio::time::sleep(REPORT_EVERY) => gateway.report_suppressed(),
+        }
+        if round > 0 {
+            continue;
         }
         let gateway = Arc::clone(&gateway);
         // A full sweep of a large table takes long enough to be in the way of a worker.
-        if let Err(error) = tokio::task::spawn_blocking(move || gateway.tidy()).await {
+        if let Err(error) = tokio::task::spawn_blocking(move || gateway.sweep()).await {
             tracing::error!(%error, "the sweep of spent counters failed");
         }
     }

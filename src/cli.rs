@@ -1,11 +1,8 @@
 //! The commands: one file each.
 
-mod check;
 mod demo;
 mod run;
-mod schema;
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,13 +26,6 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
     },
-    /// Tell every mistake of a configuration, or what each route allows.
-    Check {
-        #[arg(value_name = "FILE", default_value = "gateway.yaml")]
-        config: PathBuf,
-    },
-    /// Print the JSON Schema of the configuration, for editors.
-    Schema,
     /// Run the gateway in front of a small auth backend that it brings along.
     Demo(demo::Options),
 }
@@ -45,10 +35,6 @@ pub fn main() -> ExitCode {
     let environment = Environment::process();
     match Arguments::parse().command {
         Command::Run { config } => run::run(&config, environment),
-        Command::Check { config } => {
-            check::check(&config, &environment, &mut io::stdout().lock(), &mut io::stderr().lock())
-        }
-        Command::Schema => schema::schema(&mut io::stdout().lock()),
         Command::Demo(options) => demo::run(options, environment),
     }
 }

@@ -109,11 +109,14 @@ impl Gateway {
         &self.metrics
     }
 
-    /// Gives back what spent counters hold, and reports what was suppressed in the log.
-    pub fn tidy(&self) {
-        let now = self.clock.now();
-        self.store.sweep(now);
-        self.refusals.report_suppressed(now);
+    /// Gives back what spent counters hold.
+    pub fn sweep(&self) {
+        self.store.sweep(self.clock.now());
+    }
+
+    /// Tells the log how many refusals it was spared, if any.
+    pub fn report_suppressed(&self) {
+        self.refusals.report_suppressed(self.clock.now());
     }
 
     /// Brings the gauges up to date, before a scrape.

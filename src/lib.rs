@@ -18,7 +18,10 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod decision;
 pub mod demo;
 pub mod gateway;

@@ -111,9 +111,13 @@ fn backend_taken(options: &Options, error: &std::io::Error) -> ExitCode {
     let address = options.backend;
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            eprintln!("{address} (the demo's backend) is in use by another program; to pick another, use --backend ADDRESS");
+            eprintln!(
+                "{address} (the demo's backend) is in use by another program; to pick another, use --backend ADDRESS"
+            );
         }
-        _ => eprintln!("cannot listen on {address} (the demo's backend): {error}; to pick another, use --backend ADDRESS"),
+        _ => eprintln!(
+            "cannot listen on {address} (the demo's backend): {error}; to pick another, use --backend ADDRESS"
+        ),
     }
     ExitCode::FAILURE
 }

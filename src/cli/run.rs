@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::app::{self, App, Source, StartError};
 use crate::clock::Clock;
-use crate::config::{Environment, Loaded};
+use crate::config::{self, Environment, Loaded};
 use crate::telemetry::log;
 
 /// How long requests in flight may finish after a signal.
@@ -43,7 +43,11 @@ pub(super) fn run(path: &Path, environment: Environment) -> ExitCode {
 
 /// Sets up the log and the threads that a configuration asks for.
 pub(super) fn prepare(loaded: &Loaded) -> Result<Runtime, ExitCode> {
-    if let Err(error) = log::init(loaded.config.log, tracing::Level::INFO) {
+    let format = match loaded.config.log {
+        config::LogFormat::Json => log::LogFormat::Json,
+        config::LogFormat::Text => log::LogFormat::Text,
+    };
+    if let Err(error) = log::init(format, tracing::Level::INFO) {
         eprintln!("cannot write a log: {error}");
         return Err(ExitCode::FAILURE);
     }
@@ -68,7 +72,8 @@ pub(super) fn complain(error: &StartError, remedy: &str) -> ExitCode {
 
 /// Serves until SIGTERM or SIGINT, reloading on SIGHUP; a second signal does not wait.
 pub(super) async fn until_stopped(app: App) -> ExitCode {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+    let signals =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
     let (Ok(mut terminate), Ok(mut interrupt), Ok(hangup)) = signals else {
         eprintln!("cannot listen for signals");
         return ExitCode::FAILURE;

@@ -82,7 +82,10 @@ impl Gateway {
     /// The value of a metric line that starts with `series`; zero while there is none.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let page = get(self.admin, "/metrics").await;
-        let line = page.text().lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        let line = page
+            .text()
+            .lines()
+            .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().expect("a number"))
     }
 

@@ -1,0 +1,108 @@
+//! From the file as it is written to what the gateway runs by: the rules that span several values.
+//!
+//! Whatever could be read is checked, also where something else is wrong already, so that one run
+//! tells every mistake.
+
+mod identity;
+mod limit;
+mod network;
+mod route;
+
+use http::HeaderValue;
+
+use super::file::File;
+use super::file::route::{Headers, ResetForm, Responses};
+use super::place::Located;
+use super::problem::{Findings, Wrong};
+use super::reader::Reader;
+use super::runtime::{Config, StoreSpec};
+use crate::decision::answer::{Cors, HeaderStyle, IetfHeaders, LegacyHeaders};
+use crate::decision::policy::{Access, Rules};
+
+/// The configuration, unless a mistake was noted here or before.
+pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
+    let listen = network::listeners(file, &mut reader.findings);
+    let admin = network::admin(file, &mut reader.findings);
+    let upstreams = network::upstreams(file, &mut reader.findings);
+    let client = identity::client(file);
+    let user = identity::user(file, reader);
+    let policies = limit::policies(file, &mut reader.findings);
+    let routes = route::routes(file, &policies, &mut reader.findings);
+    let headers = file.responses.as_ref().and_then(header_style);
+    let cors = file.responses.as_ref().and_then(|responses| cors(responses, &mut reader.findings));
+    let access = file
+        .access
+        .as_ref()
+        .and_then(|access| Some(Access { allow: access.allow.clone()?, deny: access.deny.clone()? }));
+    let store = file.store.as_ref().and_then(|store| {
+        store.kind?;
+        Some(StoreSpec { max_keys: store.max_keys?.0 as usize })
+    });
+    let (routes, texts) = routes?;
+    // Ties were told with their places already.
+    let rules = Rules::new(routes, access?, client?, headers?, cors?).ok()?;
+    file.version?;
+    Some(Config {
+        rules,
+        texts,
+        user: user?,
+        upstreams: upstreams?,
+        store: store?,
+        listen: listen?,
+        admin: admin?,
+        log: file.events.as_ref()?.log?,
+        workers: file.server.as_ref()?.workers?.0 as usize,
+    })
+}
+
+fn header_style(responses: &Responses) -> Option<HeaderStyle> {
+    let Headers { legacy, ietf, reset } = responses.headers.as_ref()?;
+    let legacy = match (legacy.as_ref()?, reset.as_ref()?) {
+        (false, ResetForm::Epoch | ResetForm::Delta) => LegacyHeaders::Off,
+        (true, ResetForm::Epoch) => LegacyHeaders::ResetEpoch,
+        (true, ResetForm::Delta) => LegacyHeaders::ResetDelta,
+    };
+    let ietf = if *ietf.as_ref()? { IetfHeaders::On } else { IetfHeaders::Off };
+    Some(HeaderStyle { legacy, ietf })
+}
+
+fn cors(responses: &Responses, findings: &mut Findings) -> Option<Cors> {
+    let origins = responses.cors.as_ref()?.origins.as_ref()?;
+    let any = origins.iter().find(|origin| origin.value.0 == "*");
+    match (any, origins.as_slice()) {
+        (_, []) => Some(Cors::Nobody),
+        (Some(_), [_]) => Some(Cors::Anybody),
+        (Some(any), _) => {
+            let wrong = Wrong::new("`*` stands for every origin");
+            findings.problem(&any.at, wrong.write("remove it, or all the others"));
+            None
+        }
+        (None, _) => {
+            let values: Vec<HeaderValue> = origins.iter().map(|origin| origin.value.0.clone()).collect();
+            Some(Cors::Origins(values.into_boxed_slice()))
+        }
+    }
+}
+
+/// Notes every value that was there before.
+fn refuse_twice<'l, T: PartialEq + std::fmt::Display + 'l>(
+    what: &str,
+    values: impl Iterator<Item = &'l Located<T>>,
+    findings: &mut Findings,
+) {
+    let mut seen: Vec<&Located<T>> = Vec::new();
+    for located in values {
+        match seen.iter().find(|earlier| earlier.value == located.value) {
+            Some(earlier) => {
+                let wrong = Wrong::new(format!("{what} `{}` is there twice", located.told()));
+                let line = earlier.at.place.line;
+                findings
+                    .problem(&located.at, wrong.write(format!("it is on line {line} already: remove one")));
+            }
+            None => seen.push(located),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,339 @@
+//! Limits and the policies that name lists of them.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use smallvec::SmallVec;
+
+use crate::config::file::File;
+use crate::config::file::limit as written;
+use crate::config::place::{At, Located};
+use crate::config::problem::{Findings, Wrong};
+use crate::config::reader::{Named, Optional};
+use crate::config::section::Word as _;
+use crate::config::value::text::{Name, Whole};
+use crate::config::value::time::Rate;
+use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
+use crate::decision::limit::{BlockRule, Limit, Rule, Shown, Smooth, Window, Windows};
+
+/// The policies of a file, by name. A policy with a mistake is there without its limits.
+pub(super) struct Policies {
+    list: Vec<(Located<Name>, Option<Vec<Located<Limit>>>)>,
+    known: bool,
+}
+
+impl Policies {
+    pub(super) fn find(&self, name: &Name) -> Option<Option<&[Located<Limit>]>> {
+        let found = self.list.iter().find(|(known, _)| known.value == *name);
+        found.map(|(_, limits)| limits.as_deref())
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &Located<Name>> + Clone {
+        self.list.iter().map(|(name, _)| name)
+    }
+
+    /// Every limit of every policy.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Located<Limit>> {
+        self.list.iter().filter_map(|(_, limits)| limits.as_deref()).flatten()
+    }
+
+    /// Whether the section could be read at all.
+    pub(super) fn are_known(&self) -> bool {
+        self.known
+    }
+}
+
+pub(super) fn policies(file: &File, findings: &mut Findings) -> Policies {
+    let Some(Named(named)) = &file.policies else { return Policies { list: Vec::new(), known: false } };
+    let mut list = Vec::new();
+    for (name, limits) in named {
+        if limits.as_ref().is_some_and(Vec::is_empty) {
+            let wrong = Wrong::new(format!("policy `{}` has no limit", name.told()));
+            findings.warning(&name.at, wrong.write("it lets everything through"));
+        }
+        let scope = Scope { id: format!("policy:{}", name.value.0), name: &name.value.0 };
+        let compiled = limits.as_ref().and_then(|limits| self::limits(&scope, limits, findings));
+        list.push((name.clone(), compiled));
+    }
+    Policies { list, known: true }
+}
+
+/// Where limits are declared: part of their identity over reloads.
+pub(super) struct Scope<'n> {
+    pub(super) id: String,
+    pub(super) name: &'n str,
+}
+
+/// The limits of one scope, each with the place of its key; `None` if one has a mistake.
+pub(super) fn limits(
+    scope: &Scope<'_>,
+    list: &[Located<written::Limit>],
+    findings: &mut Findings,
+) -> Option<Vec<Located<Limit>>> {
+    let mut ordinals = HashMap::new();
+    let limits: Vec<Option<Located<Limit>>> =
+        list.iter().map(|limit| self::limit(scope, limit, &mut ordinals, findings)).collect();
+    limits.into_iter().collect()
+}
+
+type Ordinals = HashMap<(String, &'static str, &'static str), usize>;
+
+fn limit(
+    scope: &Scope<'_>,
+    written: &Located<written::Limit>,
+    ordinals: &mut Ordinals,
+    findings: &mut Findings,
+) -> Option<Located<Limit>> {
+    let limit = &written.value;
+    let key = key_spec(limit, findings);
+    let cost = limit.cost.as_ref();
+    let rule = rule(written, cost, findings);
+    let block = match &limit.block {
+        Optional::Absent => Some(None),
+        Optional::Faulty => None,
+        Optional::Given(block) => block_rule(&block.value, findings).map(Some),
+    };
+    let key = key?;
+    if let Optional::Given(block) = &limit.block
+        && key.parts.contains(&KeyPart::Global)
+    {
+        let wrong = Wrong::new("once this limit is exceeded, everybody is blocked");
+        findings.warning(&block.at, wrong.write("`key: global` has one counter for all"));
+    }
+    let shown = shown(&key, &limit.headers, findings);
+    let rule = rule?;
+    let kind = match rule {
+        Rule::Windows(_) => "windows",
+        Rule::Smooth(_) => "smooth",
+    };
+    let identity = (key.to_string(), key.form.word(), kind);
+    let ordinal = ordinals.entry(identity.clone()).or_default();
+    let (text, form, kind) = identity;
+    let id = LimitId::derive(&[&scope.id, &text, form, kind, &ordinal.to_string()]);
+    *ordinal += 1;
+    let compiled = Limit {
+        id,
+        policy: scope.name.into(),
+        key,
+        rule,
+        cost: NonZeroU32::new(cost?.value.0)?,
+        mode: limit.mode?,
+        exempt: limit.exempt.clone()?,
+        shown: shown?,
+        block: block?,
+    };
+    let at = limit.key.as_ref()?.at.clone();
+    Some(Located { value: compiled, at, written: None })
+}
+
+fn key_spec(limit: &written::Limit, findings: &mut Findings) -> Option<KeySpec> {
+    const PARTS_MAX: usize = 4;
+    let key = limit.key.as_ref()?;
+    let parts: Vec<&Located<KeyPart>> = key.value.0.iter().collect();
+    super::refuse_twice("the key", key.value.0.iter(), findings);
+    if parts.len() > PARTS_MAX {
+        let wrong = Wrong::new(format!("a composite key has at most {PARTS_MAX} parts"));
+        findings.problem(&key.at, wrong.write("count by fewer values, or by several limits"));
+    }
+    if parts.len() > 1
+        && let Some(global) = parts.iter().find(|part| part.value == KeyPart::Global)
+    {
+        findings
+            .problem(&global.at, Wrong::new("`global` adds nothing to a composite key").write("remove it"));
+    }
+    let values = || parts.iter().map(|part| &part.value);
+    if let Some(form) = &limit.form
+        && matches!(form.value, Form::Email | Form::Phone)
+        && !values().any(is_named)
+    {
+        let word = form.value.word();
+        let wrong = Wrong::new(format!("`as: {word}` has nothing to read: {} is not a text", any(values())));
+        findings.problem(&form.at, wrong.write("remove `as`, or count by a field such as body.email"));
+    }
+    if let Some(missing) = &limit.missing
+        && missing.value != Missing::Ip
+        && !values().any(is_named)
+    {
+        let word = missing.value.word();
+        let wrong = Wrong::new(format!("`missing: {word}` never applies: {} is always there", any(values())));
+        findings.problem(&missing.at, wrong.write("remove `missing`"));
+    }
+    Some(KeySpec {
+        parts: values().cloned().collect::<SmallVec<[KeyPart; 2]>>(),
+        form: limit.form.as_ref()?.value,
+        missing: limit.missing.as_ref()?.value,
+    })
+}
+
+/// Whether a part is something that a request may name or not.
+fn is_named(part: &KeyPart) -> bool {
+    match part {
+        KeyPart::Ip | KeyPart::User | KeyPart::Global => false,
+        KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
+            true
+        }
+    }
+}
+
+fn any<'p>(parts: impl Iterator<Item = &'p KeyPart>) -> String {
+    let names: Vec<String> = parts.map(ToString::to_string).collect();
+    names.join("+")
+}
+
+fn shown(key: &KeySpec, headers: &Optional<Located<bool>>, findings: &mut Findings) -> Option<Shown> {
+    match headers {
+        Optional::Faulty => None,
+        Optional::Absent if key.is_the_senders_own() => Some(Shown::Quota),
+        Optional::Absent => Some(Shown::RetryAfter),
+        Optional::Given(headers) if !headers.value => Some(Shown::RetryAfter),
+        Optional::Given(_) if key.is_the_senders_own() => Some(Shown::Quota),
+        Optional::Given(headers) => {
+            let what = format!("the quota of {key} would tell a stranger what somebody else is doing");
+            findings.problem(&headers.at, Wrong::new(what).write("remove `headers: true`"));
+            None
+        }
+    }
+}
+
+fn rule(
+    written: &Located<written::Limit>,
+    cost: Option<&Located<CostNumber>>,
+    findings: &mut Findings,
+) -> Option<Rule> {
+    let limit = &written.value;
+    match (&limit.windows, &limit.smooth) {
+        (Optional::Given(windows), Optional::Absent) => {
+            self::windows(windows, Cost::of(cost?), findings).map(Rule::Windows)
+        }
+        (Optional::Absent, Optional::Given(smooth)) => {
+            self::smooth(smooth, Cost::of(cost?), findings).map(Rule::Smooth)
+        }
+        (Optional::Absent, Optional::Absent) => {
+            let wrong = Wrong::new("a limit needs `windows` or `smooth`");
+            findings.problem(&written.at, wrong.write("add `windows: { burst: 2/min, hourly: 3/hour }`"));
+            None
+        }
+        (Optional::Given(_) | Optional::Faulty, Optional::Given(smooth)) => {
+            let wrong = Wrong::new("a limit has `windows` or `smooth`, not both");
+            findings.problem(&smooth.at, wrong.write("make two limits of it"));
+            None
+        }
+        (Optional::Faulty, Optional::Absent | Optional::Faulty)
+        | (Optional::Given(_) | Optional::Absent, Optional::Faulty) => None,
+    }
+}
+
+type CostNumber = Whole<1, 1_000_000>;
+
+/// What a request costs, and where that is said.
+struct Cost<'l> {
+    value: NonZeroU32,
+    at: &'l At,
+}
+
+impl<'l> Cost<'l> {
+    fn of(cost: &'l Located<CostNumber>) -> Cost<'l> {
+        Cost { value: NonZeroU32::new(cost.value.0).unwrap_or(NonZeroU32::MIN), at: &cost.at }
+    }
+}
+
+fn windows(
+    named: &Located<Named<written::Label, Located<Rate>>>,
+    cost: Cost<'_>,
+    findings: &mut Findings,
+) -> Option<Windows> {
+    let before = findings.count();
+    let given: Vec<(&Located<written::Label>, &Located<Rate>)> =
+        named.value.0.iter().filter_map(|(label, rate)| Some((label, rate.as_ref()?))).collect();
+    for (label, rate) in &given {
+        let name = &label.value.0;
+        if rate.value.per > Windows::SPAN_MAX {
+            let wrong = Wrong::new(format!("window `{name}` is longer than {}", Windows::SPAN_MAX));
+            findings.problem(&rate.at, wrong.write("a window reaches back a month at most"));
+        }
+        if cost.value > rate.value.count {
+            let max = rate.value.count;
+            let wrong =
+                Wrong::new(format!("a cost of {} can never fit into window `{name}` of {max}", cost.value));
+            findings.problem(cost.at, wrong.write(format!("write a cost of {max} or less")));
+        }
+    }
+    warn_of_idle(&given, findings);
+    if given.len() < named.value.0.len() || findings.count() > before {
+        return None;
+    }
+    let list = given.iter().map(|(label, rate)| Window {
+        label: label.value.0.clone(),
+        max: rate.value.count,
+        span: rate.value.per,
+    });
+    match Windows::new(list.collect(), cost.value) {
+        Ok(windows) => Some(windows),
+        Err(error) => {
+            findings.problem(&named.at, Wrong::new(error.to_string()));
+            None
+        }
+    }
+}
+
+/// A window that a longer one with no more room makes idle was probably meant otherwise.
+fn warn_of_idle(given: &[(&Located<written::Label>, &Located<Rate>)], findings: &mut Findings) {
+    for (index, (label, rate)) in given.iter().enumerate() {
+        let idle_beside = given.iter().enumerate().find(|(other, (_, beside))| {
+            let longer =
+                beside.value.per > rate.value.per || (beside.value.per == rate.value.per && *other < index);
+            *other != index && longer && beside.value.count <= rate.value.count
+        });
+        if let Some((_, (by, beside))) = idle_beside {
+            let (name, by) = (&label.value.0, &by.value.0);
+            let what = format!(
+                "window `{name}` never matters: `{by}` allows {} in {}",
+                beside.value.count, beside.value.per
+            );
+            findings.warning(&rate.at, Wrong::new(what).write("remove it, or correct one of the two"));
+        }
+    }
+}
+
+fn smooth(smooth: &Located<written::Smooth>, cost: Cost<'_>, findings: &mut Findings) -> Option<Smooth> {
+    let (rate, burst) = (smooth.value.rate.as_ref()?, smooth.value.burst.as_ref()?);
+    let per_ns = rate.value.per.as_millis().saturating_mul(1_000_000);
+    let compiled = Smooth {
+        burst: NonZeroU32::new(burst.value.0)?,
+        // Rounded up: the pace is never faster than written.
+        replenish_one_ns: per_ns.div_ceil(u64::from(rate.value.count.get())),
+    };
+    if cost.value > compiled.burst {
+        let wrong =
+            Wrong::new(format!("a cost of {} can never fit into a burst of {}", cost.value, compiled.burst));
+        findings.problem(cost.at, wrong.write(format!("write a cost of {} or less", compiled.burst)));
+        return None;
+    }
+    if compiled.refill() > Windows::SPAN_MAX {
+        let what = format!("an empty allowance would take longer than {} to refill", Windows::SPAN_MAX);
+        findings.problem(&burst.at, Wrong::new(what).write("write a smaller burst or a higher rate"));
+        return None;
+    }
+    Some(compiled)
+}
+
+fn block_rule(block: &written::BlockForm, findings: &mut Findings) -> Option<BlockRule> {
+    match block {
+        written::BlockForm::Fixed(span) => {
+            Some(BlockRule { span: *span, factor_percent: 100, max: *span, forget: *span })
+        }
+        written::BlockForm::Growing(block) => {
+            let (span, max, forget) = (block.span.as_ref()?, block.max.as_ref()?, block.forget.as_ref()?);
+            if max.value < span.value {
+                let wrong = Wrong::new(format!(
+                    "`max` of {} is shorter than the first block of {}",
+                    max.value, span.value
+                ));
+                findings.problem(&max.at, wrong.write("write a `max` of at least `for`"));
+                return None;
+            }
+            let factor_percent = block.factor?.percent;
+            Some(BlockRule { span: span.value, factor_percent, max: max.value, forget: forget.value })
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Where the gateway listens, and whom it asks.
+
+use std::net::SocketAddr;
+
+use crate::config::file::File;
+use crate::config::file::server::Upstream;
+use crate::config::place::Located;
+use crate::config::problem::{Findings, Wrong};
+use crate::config::runtime::AdminSpec;
+use crate::config::value::address::ServerAddress;
+use crate::config::value::text::Name;
+use crate::decision::time::Span;
+use crate::decision::upstream::UpstreamSpec;
+
+pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
+    let listeners = &file.listen.as_ref()?.0;
+    let addresses: Vec<&Located<SocketAddr>> =
+        listeners.iter().filter_map(|listener| listener.address.as_ref()).collect();
+    for (index, later) in addresses.iter().enumerate() {
+        let earlier = addresses[..index].iter().find(|earlier| collide(earlier.value, later.value));
+        if let Some(earlier) = earlier {
+            let wrong = Wrong::new(format!("`{}` is listened on twice", later.told()));
+            findings.problem(&later.at, wrong.write(format!("see line {}", earlier.at.place.line)));
+        }
+    }
+    Some(addresses.into_iter().map(|address| address.value).collect())
+}
+
+pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
+    let admin = file.admin.as_ref()?;
+    let address = admin.address.as_ref()?;
+    if !address.value.ip().is_loopback() {
+        let wrong =
+            Wrong::new(format!("the admin listener has no tokens, and `{}` is not loopback", address.told()));
+        findings.problem(&address.at, wrong.write(format!("write 127.0.0.1:{}", address.value.port())));
+    }
+    let listeners = file.listen.iter().flat_map(|listen| &listen.0);
+    let mut public = listeners.filter_map(|listener| listener.address.as_ref());
+    if let Some(public) = public.find(|public| collide(public.value, address.value)) {
+        let wrong = Wrong::new("the admin listener cannot share the public address");
+        findings.problem(
+            &address.at,
+            wrong.write(format!("line {} listens there: use another port", public.at.place.line)),
+        );
+    }
+    Some(AdminSpec { address: address.value, metrics_public: admin.metrics_public? })
+}
+
+/// Whether two listeners would want the same port. Port 0 is a fresh one each time.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && overlap
+}
+
+pub(super) fn upstreams(file: &File, findings: &mut Findings) -> Option<Vec<UpstreamSpec>> {
+    let named = &file.upstreams.as_ref()?.0;
+    let routes = file.routes.as_ref().map(|routes| routes.0.as_slice()).unwrap_or_default();
+    let mut specs = Vec::new();
+    for (name, upstream) in named {
+        let used = routes.iter().any(|route| {
+            // A route whose upstream could not be read may have meant this one.
+            route.value.upstream.as_ref().is_none_or(|wanted| wanted.value == name.value)
+        });
+        if !used {
+            let wrong = Wrong::new(format!("upstream `{}` is used by no route", name.told()));
+            findings.warning(&name.at, wrong);
+        }
+        specs.push(upstream.as_ref().and_then(|upstream| spec(name, upstream, file, findings)));
+    }
+    specs.into_iter().collect()
+}
+
+fn spec(
+    name: &Located<Name>,
+    upstream: &Upstream,
+    file: &File,
+    findings: &mut Findings,
+) -> Option<UpstreamSpec> {
+    upstream.balance?;
+    let servers = upstream.servers.as_ref().map(|servers| servers.0.as_slice()).unwrap_or_default();
+    super::refuse_twice("server", servers.iter(), findings);
+    for server in servers {
+        refuse_loop(server, file, findings);
+    }
+    let connect = timeout(upstream.connect_timeout.as_ref(), findings);
+    let read = timeout(upstream.read_timeout.as_ref(), findings);
+    let write = timeout(upstream.write_timeout.as_ref(), findings);
+    Some(UpstreamSpec {
+        name: name.value.0.clone(),
+        servers: servers.iter().map(|server| server.value.to_string().into()).collect(),
+        connect_timeout: connect?,
+        read_timeout: read?,
+        write_timeout: write?,
+        retries: u32::try_from(upstream.retries?.0).unwrap_or(u32::MAX),
+    })
+}
+
+/// A gateway that proxies to itself answers no request and opens connections without end.
+fn refuse_loop(server: &Located<ServerAddress>, file: &File, findings: &mut Findings) {
+    let Ok(ip) = server.value.host.parse() else { return };
+    let own = SocketAddr::new(ip, server.value.port);
+    let listeners = file.listen.iter().flat_map(|listen| &listen.0);
+    let mut addresses = listeners.filter_map(|listener| listener.address.as_ref());
+    let found = addresses.find(|listen| {
+        let everywhere = listen.value.ip().is_unspecified() && ip.is_loopback();
+        listen.value.port() == own.port() && own.port() != 0 && (listen.value.ip() == ip || everywhere)
+    });
+    if let Some(listen) = found {
+        let wrong =
+            Wrong::new(format!("the gateway would proxy to itself: it listens on `{}`", listen.told()));
+        findings.problem(&server.at, wrong.write("name the address of the backend"));
+    }
+}
+
+fn timeout(span: Option<&Located<Span>>, findings: &mut Findings) -> Option<Span> {
+    const MAX: Span = Span::from_secs(3600);
+    let span = span?;
+    if span.value > MAX {
+        let wrong = Wrong::new(format!("a timeout of {} is too long", span.told()));
+        findings.problem(&span.at, wrong.write(format!("write {MAX} or less")));
+        return None;
+    }
+    Some(span.value)
+}

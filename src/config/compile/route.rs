@@ -1,0 +1,336 @@
+//! Routes: what they match, and which limits they carry.
+
+use http::Method;
+use smallvec::SmallVec;
+
+use super::limit::{self, Policies, Scope};
+use crate::config::file::File;
+use crate::config::file::route as written;
+use crate::config::place::{At, Located};
+use crate::config::problem::{Findings, Wrong};
+use crate::config::reader::Optional;
+use crate::config::runtime::RouteText;
+use crate::config::section::nearest;
+use crate::config::value::text::Name;
+use crate::decision::answer::LimitedAnswer;
+use crate::decision::key::KeyPart;
+use crate::decision::limit::Limit;
+use crate::decision::policy::{OverrideHeaders, Route, RouteSpec, UpstreamIndex};
+use crate::decision::route::{HostPattern, LetterCase, Methods, RoutePattern, RouteTable, TrailingSlash};
+
+/// The routes and what each of them matches for people; `None` if one has a mistake.
+pub(super) fn routes(
+    file: &File,
+    policies: &Policies,
+    findings: &mut Findings,
+) -> Option<(Vec<Route>, Vec<RouteText>)> {
+    let written = &file.routes.as_ref()?.0;
+    refuse_same_names(written, findings);
+    let answer = file.responses.as_ref().and_then(|responses| limited_answer(responses.limited.as_ref()?));
+    let mut routes = Vec::new();
+    let mut patterns = Vec::new();
+    for route in written {
+        let pattern =
+            route.value.matching.as_ref().and_then(|matching| pattern(matching, &route.value, findings));
+        let upstream = upstream(file, &route.value, findings);
+        let limits = limits(&route.value, policies, findings);
+        let at =
+            route.value.matching.as_ref().and_then(|matching| matching.path.as_ref()).map(|path| &path.at);
+        if let (Some(pattern), Some(at)) = (&pattern, at) {
+            patterns.push((pattern.clone(), at, route.value.name.as_ref()));
+        }
+        routes.push(spec(&route.value, pattern, upstream, limits, answer.as_ref()));
+    }
+    refuse_ties(&patterns, findings);
+    warn_of_unused(written, policies, findings);
+    warn_of_unknown_users(file, policies, findings);
+    let routes = routes.into_iter().collect::<Option<Vec<RouteSpec>>>()?;
+    let texts = written.iter().map(|route| text(&route.value)).collect::<Option<Vec<RouteText>>>()?;
+    Some((routes.into_iter().map(Route::new).collect(), texts))
+}
+
+fn spec(
+    route: &written::Route,
+    pattern: Option<RoutePattern>,
+    upstream: Option<UpstreamIndex>,
+    limits: Option<Vec<Limit>>,
+    answer: Option<&LimitedAnswer>,
+) -> Option<RouteSpec> {
+    let limited = match &route.limited {
+        Optional::Absent => answer?.clone(),
+        Optional::Faulty => return None,
+        Optional::Given(own) => overridden(answer?, own)?,
+    };
+    let override_headers = match route.allow_override_headers? {
+        true => OverrideHeaders::Forwarded,
+        false => OverrideHeaders::Stripped,
+    };
+    Some(RouteSpec {
+        name: route.name.as_ref()?.value.0.clone(),
+        pattern: pattern?,
+        upstream: upstream?,
+        limits: limits?,
+        allowed_risky: route.allow_encoded.as_ref()?.iter().map(|byte| byte.value).collect(),
+        override_headers,
+        limited,
+    })
+}
+
+fn limited_answer(limited: &written::Limited) -> Option<LimitedAnswer> {
+    Some(LimitedAnswer {
+        status: limited.status?.0,
+        content_type: limited.content_type.as_ref()?.0.clone(),
+        body: limited.body.clone()?,
+    })
+}
+
+fn overridden(base: &LimitedAnswer, own: &written::LimitedOverride) -> Option<LimitedAnswer> {
+    let mut answer = base.clone();
+    match &own.status {
+        Optional::Given(status) => answer.status = status.0,
+        Optional::Absent => {}
+        Optional::Faulty => return None,
+    }
+    match &own.content_type {
+        Optional::Given(media_type) => answer.content_type = media_type.0.clone(),
+        Optional::Absent => {}
+        Optional::Faulty => return None,
+    }
+    match &own.body {
+        Optional::Given(body) => answer.body = body.clone(),
+        Optional::Absent => {}
+        Optional::Faulty => return None,
+    }
+    Some(answer)
+}
+
+fn pattern(
+    matching: &written::Match,
+    route: &written::Route,
+    findings: &mut Findings,
+) -> Option<RoutePattern> {
+    let methods = match &matching.method {
+        Optional::Absent => Methods::Any,
+        Optional::Faulty => return None,
+        Optional::Given(methods) => {
+            super::refuse_twice("method", methods.value.0.iter(), findings);
+            let methods = methods.value.0.iter().map(|method| method.value.clone());
+            Methods::Only(methods.collect::<SmallVec<[Method; 2]>>())
+        }
+    };
+    let host = match &matching.host {
+        Optional::Absent => HostPattern::Any,
+        Optional::Faulty => return None,
+        Optional::Given(host) => host.value.pattern.clone(),
+    };
+    Some(RoutePattern {
+        host,
+        methods,
+        path: matching.path.as_ref()?.value.pattern.clone(),
+        letter_case: if route.case_sensitive? { LetterCase::Strict } else { LetterCase::Ignored },
+        trailing_slash: if route.strict_slash? { TrailingSlash::Strict } else { TrailingSlash::Ignored },
+    })
+}
+
+fn upstream(file: &File, route: &written::Route, findings: &mut Findings) -> Option<UpstreamIndex> {
+    let (wanted, known) = (route.upstream.as_ref()?, &file.upstreams.as_ref()?.0);
+    if let Some(index) = known.iter().position(|(name, _)| name.value == wanted.value) {
+        return Some(UpstreamIndex(index));
+    }
+    unknown("upstream", "upstreams", wanted, known.iter().map(|(name, _)| &*name.value.0), findings);
+    None
+}
+
+fn unknown<'n>(
+    what: &str,
+    section: &str,
+    wanted: &Located<Name>,
+    known: impl Iterator<Item = &'n str> + Clone,
+    findings: &mut Findings,
+) {
+    let wrong = Wrong::new(format!("unknown {what} `{}`", wanted.told()));
+    let all: Vec<&str> = known.clone().take(10).collect();
+    let wrong = match nearest(&wanted.value.0, known) {
+        Some(near) => wrong.write(format!("did you mean `{near}`?")),
+        None if all.is_empty() => wrong.write(format!("{section} has none yet")),
+        None => wrong.write(format!("{section} has {}", all.join(", "))),
+    };
+    findings.problem(&wanted.at, wrong);
+}
+
+/// The limits of all the policies of a route and its own; `None` if one of them has a mistake.
+fn limits(route: &written::Route, policies: &Policies, findings: &mut Findings) -> Option<Vec<Limit>> {
+    let own = own_limits(route, findings);
+    if let (Some(own), Some(matching)) = (&own, &route.matching) {
+        for limit in own {
+            refuse_misfit(&limit.value, &limit.at, None, matching, findings);
+        }
+    }
+    let mut all = Some(Vec::new());
+    let used = route.policies.as_deref().unwrap_or_default();
+    super::refuse_twice("policy", used.iter(), findings);
+    for name in used {
+        let limits = policy_limits(name, route, policies, findings);
+        all = all.zip(limits).map(|(mut all, limits)| {
+            all.extend(limits);
+            all
+        });
+    }
+    let (mut all, own) = (all?, own?);
+    all.extend(own.into_iter().map(|limit| limit.value));
+    if all.len() > Route::LIMITS_MAX {
+        let name = route.name.as_ref()?;
+        let wrong = Wrong::new(format!(
+            "a route has at most {} limits, this one has {}",
+            Route::LIMITS_MAX,
+            all.len()
+        ));
+        findings.problem(&name.at, wrong.write("join windows of the same key into one limit"));
+    }
+    Some(all)
+}
+
+fn own_limits(route: &written::Route, findings: &mut Findings) -> Option<Vec<Located<Limit>>> {
+    let list = route.limits.as_ref()?;
+    // A route without a readable name still has its limits checked.
+    let name = route.name.as_ref().map_or("", |name| &name.value.0);
+    limit::limits(&Scope { id: format!("route:{name}"), name }, list, findings)
+}
+
+fn policy_limits(
+    name: &Located<Name>,
+    route: &written::Route,
+    policies: &Policies,
+    findings: &mut Findings,
+) -> Option<Vec<Limit>> {
+    let Some(limits) = policies.find(&name.value) else {
+        if policies.are_known() {
+            unknown("policy", "policies", name, policies.names().map(|name| &*name.value.0), findings);
+        }
+        return None;
+    };
+    let limits = limits?;
+    if let Some(matching) = &route.matching {
+        for limit in limits {
+            refuse_misfit(&limit.value, &name.at, Some(name), matching, findings);
+        }
+    }
+    Some(limits.iter().map(|limit| limit.value.clone()).collect())
+}
+
+/// A limit that this route could never count by.
+fn refuse_misfit(
+    limit: &Limit,
+    at: &At,
+    policy: Option<&Located<Name>>,
+    matching: &written::Match,
+    findings: &mut Findings,
+) {
+    let subject = match policy {
+        Some(name) => format!("policy `{}` counts by", name.told()),
+        None => "the limit counts by".to_owned(),
+    };
+    for part in &limit.key.parts {
+        match part {
+            KeyPart::Path(name) => {
+                let Some(path) = &matching.path else { continue };
+                if !path.value.pattern.params().any(|param| param == &**name) {
+                    let what = format!("{subject} {part}, but the path `{}` has no {{{name}}}", path.told());
+                    let near = nearest(name, path.value.pattern.params());
+                    let fix = match near {
+                        Some(near) => format!("did you mean `path.{near}`?"),
+                        None => format!("write {{{name}}} into the path, or count by something else"),
+                    };
+                    findings.problem(at, Wrong::new(what).write(fix));
+                }
+            }
+            KeyPart::Body(_) => {
+                let Optional::Given(methods) = &matching.method else { continue };
+                let bodiless = |method: &Method| matches!(*method, Method::GET | Method::HEAD);
+                if !methods.value.0.is_empty() && methods.value.0.iter().all(|method| bodiless(&method.value))
+                {
+                    let what = format!("{subject} {part}, but the route takes only requests without a body");
+                    findings
+                        .problem(at, Wrong::new(what).write("count by query.NAME or by ip, or match POST"));
+                }
+            }
+            KeyPart::Ip
+            | KeyPart::User
+            | KeyPart::Global
+            | KeyPart::Header(_)
+            | KeyPart::Cookie(_)
+            | KeyPart::Query(_) => {}
+        }
+    }
+}
+
+fn refuse_same_names(routes: &[Located<written::Route>], findings: &mut Findings) {
+    let names: Vec<&Located<Name>> = routes.iter().filter_map(|route| route.value.name.as_ref()).collect();
+    super::refuse_twice("route", names.into_iter(), findings);
+}
+
+type Placed<'f> = (RoutePattern, &'f At, Option<&'f Located<Name>>);
+
+fn refuse_ties(patterns: &[Placed<'_>], findings: &mut Findings) {
+    let Err(ties) = RouteTable::new(patterns.iter().map(|(pattern, _, _)| pattern)) else { return };
+    for tie in ties {
+        let (Some((_, first_at, first)), Some((_, at, second))) =
+            (patterns.get(tie.first.0), patterns.get(tie.second.0))
+        else {
+            continue;
+        };
+        let name = |name: &Option<&Located<Name>>| name.map_or_else(|| "?".to_owned(), Located::told);
+        let what = format!(
+            "routes `{}` (line {}) and `{}` match the same requests, and neither is more specific",
+            name(first),
+            first_at.place.line,
+            name(second),
+        );
+        findings.problem(at, Wrong::new(what).write("give one another path, method or host"));
+    }
+}
+
+fn warn_of_unused(routes: &[Located<written::Route>], policies: &Policies, findings: &mut Findings) {
+    for policy in policies.names() {
+        let used = routes.iter().any(|route| {
+            route
+                .value
+                .policies
+                .as_ref()
+                .is_none_or(|used| used.iter().any(|name| name.value == policy.value))
+        });
+        if !used {
+            findings
+                .warning(&policy.at, Wrong::new(format!("policy `{}` is used by no route", policy.told())));
+        }
+    }
+}
+
+/// Where nothing says who a user is, `key: user` counts by address.
+fn warn_of_unknown_users(file: &File, policies: &Policies, findings: &mut Findings) {
+    if !file.user.is_absent() {
+        return;
+    }
+    let by_user = policies.all().find(|limit| limit.value.key.needs_user());
+    if let Some(limit) = by_user {
+        let wrong =
+            Wrong::new("`user` counts by address: there is no `user` section that says who a user is");
+        findings.warning(&limit.at, wrong.write("add `user: { jwt: … }`, or count by ip"));
+    }
+}
+
+fn text(route: &written::Route) -> Option<RouteText> {
+    let matching = route.matching.as_ref()?;
+    let methods = match &matching.method {
+        Optional::Given(methods) => {
+            methods.value.0.iter().map(|method| method.value.to_string()).collect::<Vec<_>>().join(", ")
+        }
+        Optional::Absent | Optional::Faulty => "any method".to_owned(),
+    };
+    Some(RouteText {
+        methods: methods.into(),
+        host: matching.host.given().map(|host| host.value.text.clone()),
+        path: matching.path.as_ref()?.value.text.clone(),
+        upstream: route.upstream.as_ref()?.value.0.clone(),
+    })
+}

@@ -1,0 +1,175 @@
+use super::*;
+use crate::config::{Environment, Frozen, Loaded, load};
+use crate::decision::limit::{Rule, Shown};
+
+const HEAD: &str = "
+version: 1
+listen: [{ address: 127.0.0.1:8080 }]
+upstreams: { app: { servers: [127.0.0.1:8000] } }
+";
+
+fn loaded(text: &str) -> Loaded {
+    try_load(text).unwrap_or_else(|brief| panic!("{}", brief.join("\n")))
+}
+
+fn try_load(text: &str) -> Result<Loaded, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, text).unwrap();
+    load(&path, &Environment::empty()).map_err(|refused| refused.problems.brief().collect())
+}
+
+fn with_limits(limits: &str) -> Loaded {
+    loaded(&format!(
+        "{HEAD}routes: [{{ name: all, match: {{ path: \"/{{id}}\" }}, upstream: app, limits: {limits} }}]"
+    ))
+}
+
+#[test]
+fn the_shipped_configuration_is_sound() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.yaml");
+    let environment = Environment::empty().with("JWT_SECRET", "x".repeat(32));
+    let loaded = load(&path, &environment).unwrap_or_else(|refused| panic!("{refused}"));
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.rules.routes().len(), 7);
+    assert_eq!(loaded.config.upstreams[0].servers[0].to_string(), "127.0.0.1:8000");
+}
+
+#[test]
+fn rules_come_out_as_they_were_written() {
+    let loaded = with_limits(
+        "[{ key: body.email, windows: { a: 2/min, b: 3/hour } }, { key: ip, smooth: { rate: 50/s, burst: 100 } }]",
+    );
+    let limits = loaded.config.rules.routes()[0].limits();
+    let Rule::Windows(windows) = &limits[0].rule else { panic!() };
+    assert_eq!(windows.list().len(), 2);
+    assert_eq!(limits[0].shown, Shown::RetryAfter);
+    let Rule::Smooth(smooth) = &limits[1].rule else { panic!() };
+    assert_eq!((smooth.burst.get(), smooth.replenish_one_ns), (100, 20_000_000));
+    assert_eq!(limits[1].shown, Shown::Quota);
+}
+
+#[test]
+fn a_limit_keeps_its_identity_while_its_numbers_change() {
+    let ids = |limits: &str| -> Vec<_> {
+        with_limits(limits).config.rules.routes()[0].limits().iter().map(|limit| limit.id).collect()
+    };
+    let before = ids("[{ key: ip, windows: { a: 2/min } }, { key: path.id, windows: { a: 2/min } }]");
+    let after = ids(
+        "[{ key: path.id, windows: { b: 9/day }, mode: shadow }, { key: ip, windows: { a: 5/min, c: 7/h } }]",
+    );
+    assert_eq!(before, [after[1], after[0]]);
+    assert_ne!(
+        before,
+        ids(
+            "[{ key: ip, smooth: { rate: 2/min, burst: 2 } }, { key: path.id, as: exact, windows: { a: 2/min } }]"
+        )
+    );
+    let twice = ids("[{ key: ip, windows: { a: 2/min } }, { key: ip, windows: { a: 2/min } }]");
+    assert_ne!(twice[0], twice[1]);
+    assert_eq!(twice[0], before[0]);
+}
+
+#[test]
+fn mistakes_of_every_stage_are_told_in_one_run() {
+    let told = try_load(
+        "version: 1
+listen: [{ address: 8080 }]
+upstreams: { app: { servers: [127.0.0.1:8000], balnce: round_robin } }
+policies:
+  otp: [{ key: ip, windows: { burst: 5/fortnight } }, { key: ip }]
+routes:
+  - { name: a, match: { method: post, path: /a }, upstream: ap, policies: [otpp] }
+  - { name: a, match: { path: b }, upstream: app, limits: [{ key: path.id, windows: { w: 1/min }, cost: 2 }] }
+responses: { limited: { body: '{{ retry }}' } }
+",
+    )
+    .unwrap_err();
+    let places: Vec<&str> = told.iter().map(|line| line.split("gateway.yaml:").nth(1).unwrap()).collect();
+    let expected = [
+        "2:21: listen[0].address",
+        "3:48: upstreams.app.balnce",
+        "5:38: policies.otp[0].windows.burst",
+        "5:55: policies.otp[1]",
+        "7:33: routes[0].match.method",
+        "7:61: routes[0].upstream",
+        "7:76: routes[0].policies[0]",
+        "8:13: routes[1].name",
+        "8:33: routes[1].match.path",
+        "8:110: routes[1].limits[0].cost",
+        "9:32: responses.limited.body",
+    ];
+    for (place, expected) in places.iter().zip(expected) {
+        assert!(place.starts_with(expected), "{expected} is not where {place} is:\n{}", told.join("\n"));
+    }
+    assert_eq!(places.len(), expected.len(), "{}", told.join("\n"));
+}
+
+#[test]
+fn what_cannot_change_live_is_named() {
+    let load = |listen: u16, admin: u16, workers: u8| {
+        loaded(&format!(
+            "{}admin: {{ address: 127.0.0.1:{admin} }}\nserver: {{ workers: {workers} }}\n\
+             routes: [{{ name: all, match: {{ path: /* }}, upstream: app }}]",
+            HEAD.replace("8080", &listen.to_string()),
+        ))
+        .config
+    };
+    assert_eq!(Frozen::of(&load(1, 2, 3)).differences(&load(1, 2, 3)), Vec::<&str>::new());
+    assert_eq!(
+        Frozen::of(&load(1, 2, 3)).differences(&load(4, 5, 6)),
+        ["listen", "admin.address", "server.workers"]
+    );
+}
+
+#[test]
+fn every_file_is_watched_also_those_of_a_refused_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    let routes = "routes: [{ name: all, match: { path: /* }, upstream: app }]";
+    std::fs::write(&path, format!("{HEAD}access: {{ deny: [\"file:deny.txt\"] }}\n{routes}")).unwrap();
+    let refused = load(&path, &Environment::empty()).unwrap_err();
+    let watched = |files: &[crate::config::watch::WatchedFile]| -> Vec<_> {
+        files.iter().map(|file| file.path().file_name().unwrap().to_string_lossy().into_owned()).collect()
+    };
+    assert_eq!(watched(&refused.files), ["gateway.yaml", "deny.txt"]);
+    std::fs::write(folder.path().join("deny.txt"), "# bad people\n192.0.2.0/24 # a network\n\n").unwrap();
+    let loaded = load(&path, &Environment::empty()).unwrap();
+    assert_eq!(watched(&loaded.files), ["gateway.yaml", "deny.txt"]);
+    assert!(loaded.config.rules.access.deny.contains("192.0.2.9".parse().unwrap()));
+}
+
+#[test]
+fn doubtful_choices_are_warned_of() {
+    let warnings = |rest: &str| -> Vec<String> {
+        loaded(&format!("{HEAD}{rest}")).warnings.iter().map(|warning| warning.brief()).collect()
+    };
+    let all = "routes: [{ name: all, match: { path: /* }, upstream: app, policies: [p] }]\n";
+    let check = |rest: &str, expected: &str| {
+        let warnings = warnings(rest);
+        assert!(warnings.len() == 1 && warnings[0].contains(expected), "{expected}: {warnings:?}");
+    };
+    check(
+        &format!("{all}policies: {{ p: [{{ key: user, windows: {{ a: 1/s }} }}] }}"),
+        "`user` counts by address",
+    );
+    check(
+        &format!("{all}policies: {{ p: [{{ key: ip, windows: {{ a: 9/min, b: 5/h }} }}] }}"),
+        "window `a` never matters: `b` allows 5 in 1h",
+    );
+    check(
+        &format!(
+            "{all}policies: {{ p: [{{ key: ip, windows: {{ a: 1/s }} }}], q: [{{ key: ip, windows: {{ a: 1/s }} }}] }}"
+        ),
+        "policy `q` is used by no route",
+    );
+    check(&format!("{all}policies: {{ p: [] }}"), "policy `p` has no limit");
+    check(
+        &format!("{all}policies: {{ p: [{{ key: global, windows: {{ a: 1/s }}, block: 1m }}] }}"),
+        "everybody is blocked",
+    );
+    let rest = "routes: [{ name: all, match: { path: /* }, upstream: app }]\n";
+    check(&format!("{rest}user: {{ jwt: {{ secret: \"\" }} }}"), "the secret is empty");
+    check(&format!("{rest}user: {{ jwt: {{ secret: short }} }}"), "shorter than 32 bytes");
+    check(&format!("{rest}user: {{ header: x-user }}"), "nobody's header is believed");
+}

@@ -1,0 +1,73 @@
+//! The file as it is written: one declaration a section, from which come reader, defaults and schema.
+
+pub(crate) mod limit;
+pub(crate) mod route;
+pub(crate) mod server;
+
+use serde_json::Value as Json;
+
+use super::place::Located;
+use super::reader::{Definitions, Value as _};
+use super::section::section;
+use super::value::text::{Name, Whole};
+use limit::Limit;
+use route::{Responses, Route};
+use server::{Access, Admin, ClientIp, Events, Listener, Server, Store, Upstream, User};
+
+use super::reader::{Named, NonEmpty};
+
+section! {
+    /// The configuration of Tollgate.
+    File "the configuration" {
+        /// The version of this format: 1.
+        required "version" version: Whole<1, 1>;
+        /// Where clients connect to.
+        required "listen" listen: NonEmpty<Listener>;
+        /// Metrics and health, never on the public listener.
+        default("{}") "admin" admin: Admin;
+        /// How the client behind other proxies is told.
+        default("{}") "client_ip" client_ip: ClientIp;
+        /// Who `key: user` is; without a verified identity it counts by address.
+        optional "user" user: Located<User>;
+        /// Where the counters live.
+        default("{}") "store" store: Store;
+        /// The servers to proxy to, by name.
+        required "upstreams" upstreams: Named<Name, Upstream>;
+        /// Who is never limited, and who is always refused.
+        default("{}") "access" access: Access;
+        /// Named lists of limits, for routes to share.
+        default("{}") "policies" policies: Named<Name, Vec<Located<Limit>>>;
+        /// What is proxied where under which limits. The most specific match wins, whatever the order.
+        required "routes" routes: NonEmpty<Located<Route>>;
+        /// What clients are told.
+        default("{}") "responses" responses: Responses;
+        /// What is written to standard output.
+        default("{}") "events" events: Events;
+        /// The process itself.
+        default("{}") "server" server: Server;
+    }
+}
+
+/// The JSON Schema of the whole file (draft 2020-12).
+pub(crate) fn schema() -> Json {
+    let mut definitions = Definitions::default();
+    let root = File::schema(&mut definitions);
+    let mut schema = serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "gateway.yaml of Tollgate",
+    });
+    let variable = serde_json::json!({
+        "type": "string",
+        "description": "A value with ${NAME}, ${NAME:-default} or ${file:/path} in it.",
+        "pattern": "\\$\\{",
+    });
+    definitions.refer("Variable", |_| variable);
+    if let (Json::Object(schema), Json::Object(root)) = (&mut schema, root) {
+        schema.extend(root);
+        schema.insert("$defs".to_owned(), definitions.into_json());
+    }
+    schema
+}
+
+#[cfg(test)]
+mod tests;

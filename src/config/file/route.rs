@@ -1,0 +1,125 @@
+//! Routes and answers as they are written.
+
+use http::Method;
+
+use super::limit::Limit;
+use crate::config::place::Located;
+use crate::config::reader::OneOrMany;
+use crate::config::section::{section, words};
+use crate::config::value::http::{MediaType, Origin, RefusalStatus};
+use crate::config::value::pattern::{Host, Path};
+use crate::config::value::text::Name;
+use crate::decision::answer::Template;
+use crate::decision::path::RiskyByte;
+
+section! {
+    /// What is proxied where under which limits.
+    Route "a route" {
+        /// Its name in metrics and logs.
+        required "name" name: Located<Name>;
+        /// Which requests it takes.
+        required "match" matching: Match;
+        /// Which upstream answers.
+        required "upstream" upstream: Located<Name>;
+        /// Policies whose limits apply, all of them.
+        default("[]") "policies" policies: Vec<Located<Name>>;
+        /// Limits of this route alone.
+        default("[]") "limits" limits: Vec<Located<Limit>>;
+        /// How a refusal looks here, where it differs from responses.limited.
+        optional "limited" limited: LimitedOverride;
+        /// Whether /login and /login/ are two paths.
+        default("false") "strict_slash" strict_slash: bool;
+        /// Whether /login and /LOGIN are two paths.
+        default("false") "case_sensitive" case_sensitive: bool;
+        /// Encoded characters that the path may hold; otherwise they are refused with 400.
+        default("[]") "allow_encoded" allow_encoded: Vec<Located<RiskyByte>>;
+        /// Whether headers pass by which a client can change method or path at the backend.
+        default("false") "allow_override_headers" allow_override_headers: bool;
+    }
+}
+
+section! {
+    /// Which requests a route takes.
+    Match "match" {
+        /// A host name, or *.example.com. Unset: every host.
+        optional "host" host: Located<Host>;
+        /// One method or a list. Unset: every method.
+        optional "method" method: Located<OneOrMany<Located<Method>>>;
+        /// /exact, /with/{parameter}, or /prefix/*.
+        required "path" path: Located<Path>;
+    }
+}
+
+words! { RiskyByte, "an encoded character that can be allowed", {
+    RiskyByte::Slash => "slash",
+    RiskyByte::Backslash => "backslash",
+    RiskyByte::Nul => "nul",
+} }
+
+section! {
+    /// What clients are told.
+    Responses "responses" {
+        /// Which limit headers answers carry.
+        default("{}") "headers" headers: Headers;
+        /// How a refusal looks.
+        default("{}") "limited" limited: Limited;
+        /// Which browsers' pages may read a refusal.
+        default("{}") "cors" cors: Cors;
+    }
+}
+
+section! {
+    /// Which limit headers answers carry.
+    Headers "responses.headers" {
+        /// X-RateLimit-Limit, X-RateLimit-Remaining and X-RateLimit-Reset.
+        default("true") "legacy" legacy: bool;
+        /// RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers).
+        default("true") "ietf" ietf: bool;
+        /// What X-RateLimit-Reset holds: seconds since 1970, or from now.
+        default("epoch") "reset" reset: ResetForm;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResetForm {
+    Epoch,
+    Delta,
+}
+
+words! { ResetForm, "a form of X-RateLimit-Reset", {
+    ResetForm::Epoch => "epoch",
+    ResetForm::Delta => "delta",
+} }
+
+section! {
+    /// How a refusal looks.
+    Limited "responses.limited" {
+        /// Its status.
+        default("429") "status" status: RefusalStatus;
+        /// Its media type.
+        default("application/json") "content_type" content_type: MediaType;
+        /// Its body; {{ retry_after }} is the time to wait in seconds.
+        default("'{\"detail\": \"Request was throttled. Expected available in {{ retry_after }} seconds.\"}'")
+            "body" body: Template;
+    }
+}
+
+section! {
+    /// How a refusal looks on one route: what is not said here comes from responses.limited.
+    LimitedOverride "limited" {
+        /// Its status.
+        optional "status" status: RefusalStatus;
+        /// Its media type.
+        optional "content_type" content_type: MediaType;
+        /// Its body; {{ retry_after }} is the time to wait in seconds.
+        optional "body" body: Template;
+    }
+}
+
+section! {
+    /// Which browsers' pages may read a refusal and its headers.
+    Cors "cors" {
+        /// Origins such as https://app.example.com, or "*".
+        default("[]") "origins" origins: Vec<Located<Origin>>;
+    }
+}

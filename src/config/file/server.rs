@@ -1,0 +1,160 @@
+//! Sections about the process, its neighbours and its clients.
+
+use std::net::SocketAddr;
+
+use http::HeaderName;
+
+use crate::config::place::Located;
+use crate::config::reader::NonEmpty;
+use crate::config::section::{section, words};
+use crate::config::value::address::ServerAddress;
+use crate::config::value::http::CookieName;
+use crate::config::value::text::{FilePath, Secret, Text, Whole};
+use crate::decision::ipset::IpSet;
+use crate::decision::time::Span;
+use crate::identity::Algorithm;
+
+section! {
+    /// A public listener.
+    Listener "a listener" {
+        /// An IP address and a port: 0.0.0.0:8080 or [::]:8080.
+        required "address" address: Located<SocketAddr>;
+    }
+}
+
+section! {
+    /// Metrics and health, never on the public listener.
+    Admin "admin" {
+        /// A loopback address and a port.
+        default("127.0.0.1:9180") "address" address: Located<SocketAddr>;
+        /// Whether /metrics, /healthz and /readyz need no token.
+        default("true") "metrics_public" metrics_public: bool;
+    }
+}
+
+section! {
+    /// How the client behind other proxies is told.
+    ClientIp "client_ip" {
+        /// Networks whose forwarding header is believed; the client is the rightmost address not in them.
+        default("[]") "trusted_proxies" trusted_proxies: IpSet;
+        /// The header that trusted proxies write: x-forwarded-for, forwarded, or one that holds a single address.
+        default("x-forwarded-for") "header" header: HeaderName;
+        /// One IPv6 client is one network of this prefix.
+        default("64") "ipv6_prefix" ipv6_prefix: Whole<16, 128>;
+    }
+}
+
+section! {
+    /// Who `key: user` is: one of jwt, header and cookie.
+    User "user" {
+        /// A signed token (RFC 7519).
+        optional "jwt" jwt: Located<Jwt>;
+        /// A header that names the user; believed from client_ip.trusted_proxies only.
+        optional "header" header: Located<HeaderName>;
+        /// A cookie that stands for the user; hashed, never stored.
+        optional "cookie" cookie: Located<CookieName>;
+    }
+}
+
+section! {
+    /// How a signed token is verified. One of secret and jwks_file.
+    Jwt "jwt" {
+        /// The header that carries the token, with or without `Bearer`.
+        default("authorization") "header" header: HeaderName;
+        /// The signatures that are accepted; any other is no identity.
+        default("[HS256]") "algorithms" algorithms: NonEmpty<Located<Algorithm>>;
+        /// The shared secret of HS256. Empty: no token is accepted and users count by address.
+        optional "secret" secret: Located<Secret>;
+        /// A file with the public keys as a JSON Web Key Set (RFC 7517).
+        optional "jwks_file" jwks_file: Located<FilePath>;
+        /// The claim that names the user.
+        default("sub") "claim" claim: Located<Text>;
+    }
+}
+
+words! { Algorithm, "an algorithm that is supported", {
+    Algorithm::Hs256 => "HS256",
+    Algorithm::Rs256 => "RS256",
+    Algorithm::Es256 => "ES256",
+    Algorithm::EdDsa => "EdDSA",
+} }
+
+section! {
+    /// Where the counters live.
+    Store "store" {
+        /// memory: in this process.
+        default("memory") "kind" kind: StoreKind;
+        /// The bound of the table; past it new keys are counted conservatively, never let through uncounted.
+        default("1000000") "max_keys" max_keys: Whole<1000, 100_000_000>;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    Memory,
+}
+
+words! { StoreKind, "a store that is supported", { StoreKind::Memory => "memory" } }
+
+section! {
+    /// Servers that answer alike.
+    Upstream "an upstream" {
+        /// One or several `host:port`.
+        required "servers" servers: NonEmpty<Located<ServerAddress>>;
+        /// How a server is picked among several.
+        default("round_robin") "balance" balance: Balance;
+        /// How long connecting may take.
+        default("2s") "connect_timeout" connect_timeout: Located<Span>;
+        /// How long the server may be silent.
+        default("30s") "read_timeout" read_timeout: Located<Span>;
+        /// How long the server may refuse to take more.
+        default("30s") "write_timeout" write_timeout: Located<Span>;
+        /// How often a request is tried again that never reached a server.
+        default("1") "retries" retries: Whole<0, 10>;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Balance {
+    RoundRobin,
+}
+
+words! { Balance, "a way to balance that is supported", { Balance::RoundRobin => "round_robin" } }
+
+section! {
+    /// Who is never limited, and who is always refused. Networks, or `file:` with one a line.
+    Access "access" {
+        /// Never limited.
+        default("[]") "allow" allow: IpSet;
+        /// Refused with 403, before any limit.
+        default("[]") "deny" deny: IpSet;
+    }
+}
+
+section! {
+    /// What is written to standard output.
+    Events "events" {
+        /// The form of a line.
+        default("json") "log" log: LogFormat;
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+words! { LogFormat, "a log format", {
+    LogFormat::Json => "json",
+    LogFormat::Text => "text",
+} }
+
+section! {
+    /// The process itself.
+    Server "server" {
+        /// Worker threads; 0 is one a core.
+        default("0") "workers" workers: Whole<0, 1024>;
+    }
+}
