@@ -69,44 +69,68 @@ fn is_ignorable(letter: char) -> bool {
 
 /// Drops what mail hosts ignore. Whatever has no two sides of one `@` stays text.
 fn email(text: Cow<'_, str>) -> Cow<'_, str> {
+    // IDNA reads the ideographic full stop as a dot (RFC 3490 §3.1).
+    let is_stop = |letter: char| matches!(letter, '.' | '\u{3002}');
     let Some((local, domain)) = text.split_once('@') else { return text };
-    let is_stop = |letter| matches!(letter, '.' | '\u{3002}');
-    let bare_domain = domain.trim_end_matches(is_stop);
-    let untagged = local.split('+').next().unwrap_or_default();
+    let bare_domain =
+        domain.trim_start().trim_end_matches(|letter: char| is_stop(letter) || letter.is_whitespace());
+    let untagged = local.split('+').next().unwrap_or_default().trim();
     if domain.contains('@') || bare_domain.is_empty() || untagged.is_empty() {
         return text;
     }
-    // IDNA reads the ideographic full stop as a dot (RFC 3490 §3.1).
-    let domain = bare_domain.replace('\u{3002}', ".");
-    if matches!(&*domain, "gmail.com" | "googlemail.com") {
-        let undotted = untagged.replace('.', "");
-        return if undotted.is_empty() { text } else { Cow::Owned(undotted + "@gmail.com") };
-    }
-    if untagged == local && domain.len() == text.len() - local.len() - 1 {
+    let is_dot_free = !untagged.contains(|letter: char| is_stop(letter) || letter.is_whitespace());
+    let is_settled = !is_gmail(domain) || (domain == "gmail.com" && is_dot_free);
+    if bare_domain == domain && untagged == local && !domain.contains('\u{3002}') && is_settled {
         return text;
     }
-    Cow::Owned(format!("{untagged}@{domain}"))
+    let domain = bare_domain.replace('\u{3002}', ".");
+    if !is_gmail(&domain) {
+        return Cow::Owned(format!("{untagged}@{domain}"));
+    }
+    let undotted = untagged.replace(|letter: char| is_stop(letter) || letter.is_whitespace(), "");
+    if undotted.is_empty() { text } else { Cow::Owned(undotted + "@gmail.com") }
 }
 
-/// E.164, if the text is nothing but a phone number.
+/// Where dots in the local part mean nothing.
+fn is_gmail(domain: &str) -> bool {
+    matches!(domain, "gmail.com" | "googlemail.com")
+}
+
+/// E.164 (`+` and digits) if the text is nothing but a phone number. Digits that no numbering
+/// plan knows stand for themselves, so that punctuation never makes another value of them.
 fn phone(text: &str) -> Option<String> {
     const LEN_MAX: usize = 32;
     let is_known = |byte: u8| byte.is_ascii_digit() || b"+-.()/ ".contains(&byte);
     if text.len() > LEN_MAX || !text.bytes().all(is_known) {
         return None;
     }
-    // The number alone is parsed, so that punctuation never decides how it is read.
     let mut number: String =
         text.chars().filter(|letter| letter.is_ascii_digit() || *letter == '+').collect();
     if let Some(international) = number.strip_prefix("00") {
         number = format!("+{international}");
     }
-    // With a region the parser would strip that region's trunk prefix from foreign numbers too.
-    let region = if number.starts_with('+') { None } else { Some(DEFAULT_REGION) };
-    if number.rfind('+').is_some_and(|at| at > 0) {
+    if number.trim_start_matches('+').is_empty() || number.rfind('+').is_some_and(|at| at > 0) {
         return None;
     }
-    let parsed = phonenumber::parse(region, &number).ok()?;
+    if is_north_american(&number) {
+        return Some(number);
+    }
+    // The parser reads some impossible numbers differently at the second time.
+    let settled = e164(&number).filter(|parsed| e164(parsed).as_ref() == Some(parsed));
+    Some(settled.unwrap_or(number))
+}
+
+/// `+1` and ten digits: E.164 as it stands, and too common to be parsed.
+fn is_north_american(number: &str) -> bool {
+    number
+        .strip_prefix("+1")
+        .is_some_and(|national| national.len() == 10 && !national.starts_with(['0', '1']))
+}
+
+fn e164(number: &str) -> Option<String> {
+    // With a region the parser would strip that region's trunk prefix from foreign numbers too.
+    let region = if number.starts_with('+') { None } else { Some(DEFAULT_REGION) };
+    let parsed = phonenumber::parse(region, number).ok()?;
     Some(parsed.format().mode(Mode::E164).to_string())
 }
 

@@ -235,7 +235,7 @@ fn one_ipv6_client_is_one_prefix() {
 proptest! {
     #[test]
     fn nothing_left_of_an_untrusted_hop_matters(junk in prop::collection::vec(0x20u8..=0xfe, 0..200)) {
-        prop_assume!(!junk.contains(&0x7f));
+        let junk: Vec<u8> = junk.into_iter().filter(|&byte| byte != 0x7f).collect();
         for (header, name, own) in [
             (ForwardedHeader::XForwardedFor, "x-forwarded-for", "198.51.100.7,10.0.0.2"),
             (ForwardedHeader::Forwarded, "forwarded", "for=\"198.51.100.7:1\",for=10.0.0.2"),

