@@ -1,7 +1,9 @@
 //! The commands: one file each.
 
+pub mod check;
 mod demo;
 mod run;
+pub mod schema;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -50,8 +50,7 @@ macro_rules! section {
                 node: &$crate::config::tree::Node,
                 reader: &mut $crate::config::reader::Reader<'_>,
             ) -> Option<Self> {
-                let fields = $crate::config::section::Fields::open(node, $what, reader)?;
-                fields.refuse_unknown(&[$($key),*], reader);
+                let fields = $crate::config::section::Fields::open(node, $what, &[$($key),*], reader)?;
                 $(
                     let $field = $crate::config::section::section!(
                         @read $need $(($default))? fields, reader, $key, $type
@@ -134,32 +133,42 @@ pub(crate) struct Fields<'n> {
     node: &'n Node,
     what: &'static str,
     entries: &'n [Entry],
+    /// Known keys that unknown ones were probably meant to be.
+    misspelled: Vec<&'static str>,
 }
 
 impl<'n> Fields<'n> {
-    pub(crate) fn open(node: &'n Node, what: &'static str, reader: &mut Reader<'_>) -> Option<Fields<'n>> {
-        if let NodeKind::Map(entries) = &node.kind {
-            return Some(Fields { node, what, entries });
-        }
-        let wrong = Wrong::new(format!("expected {what}, which is a map of keys, found {}", kind_name(node)));
-        let wrong = match kind_name(node) {
-            "nothing" => wrong.write("give it keys, or remove it"),
-            _ => wrong,
+    /// The entries of a map; unknown keys are noted.
+    pub(crate) fn open(
+        node: &'n Node,
+        what: &'static str,
+        known: &[&'static str],
+        reader: &mut Reader<'_>,
+    ) -> Option<Fields<'n>> {
+        let NodeKind::Map(entries) = &node.kind else {
+            let found = kind_name(node);
+            let wrong = Wrong::new(format!("expected {what}, which is a map of keys, found {found}"));
+            let wrong = match found {
+                "nothing" => wrong.write("give it keys, or remove it"),
+                _ => wrong,
+            };
+            reader.problem(node, wrong);
+            return None;
         };
-        reader.problem(node, wrong);
-        None
-    }
-
-    pub(crate) fn refuse_unknown(&self, known: &[&str], reader: &mut Reader<'_>) {
-        for entry in self.entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
-            let at = At { place: entry.key_place, path: reader.at(self.node).path.key(&entry.key) };
-            let what = format!("unknown key `{}` in {}", shortened(&entry.key), self.what);
-            let fix = match nearest(&entry.key, known.iter().copied()) {
+        let mut misspelled = Vec::new();
+        for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
+            let near = nearest(&entry.key, known.iter().copied());
+            let taken = |near: &&str| entries.iter().any(|entry| &*entry.key == *near);
+            misspelled.extend(near.filter(|near| !taken(near)));
+            let at = At { place: entry.key_place, path: reader.at(node).path.key(&entry.key) };
+            let wrong = Wrong::new(format!("unknown key `{}` in {what}", shortened(&entry.key)));
+            let fix = match near {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("it knows {}", known.join(", ")),
             };
-            reader.findings.problem(&at, Wrong::new(what).write(fix));
+            reader.findings.problem(&at, wrong.write(fix));
         }
+        Some(Fields { node, what, entries, misspelled })
     }
 
     pub(crate) fn required<T: Value>(&self, key: &str, reader: &mut Reader<'_>) -> Option<T> {
@@ -175,7 +184,8 @@ impl<'n> Fields<'n> {
 
     pub(crate) fn optional<T: Value>(&self, key: &str, reader: &mut Reader<'_>) -> Optional<T> {
         let Some(entry) = self.entries.iter().find(|entry| &*entry.key == key) else {
-            return Optional::Absent;
+            // Told already: what is not there under its name is there under another.
+            return if self.misspelled.contains(&key) { Optional::Faulty } else { Optional::Absent };
         };
         match reader.entry(key, |reader| T::read(&entry.value, reader)) {
             Some(value) => Optional::Given(value),
@@ -280,13 +290,16 @@ impl ObjectSchema {
     }
 
     pub(crate) fn finish(self) -> Json {
-        json!({
+        let mut object = json!({
             "type": "object",
             "description": self.description,
             "properties": self.properties,
-            "required": self.required,
             "additionalProperties": false,
-        })
+        });
+        if !self.required.is_empty() {
+            object["required"] = self.required.into();
+        }
+        object
     }
 }
 

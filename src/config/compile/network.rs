@@ -91,7 +91,7 @@ fn spec(
         connect_timeout: connect?,
         read_timeout: read?,
         write_timeout: write?,
-        retries: u32::try_from(upstream.retries?.0).unwrap_or(u32::MAX),
+        retries: upstream.retries?.0,
     })
 }
 

@@ -95,9 +95,9 @@ responses: { limited: { body: '{{ retry }}' } }
         "7:61: routes[0].upstream",
         "7:76: routes[0].policies[0]",
         "8:13: routes[1].name",
-        "8:33: routes[1].match.path",
-        "8:110: routes[1].limits[0].cost",
-        "9:32: responses.limited.body",
+        "8:31: routes[1].match.path",
+        "8:105: routes[1].limits[0].cost",
+        "9:31: responses.limited.body",
     ];
     for (place, expected) in places.iter().zip(expected) {
         assert!(place.starts_with(expected), "{expected} is not where {place} is:\n{}", told.join("\n"));

@@ -110,7 +110,7 @@ section! {
         /// How long the server may refuse to take more.
         default("30s") "write_timeout" write_timeout: Located<Span>;
         /// How often a request is tried again that never reached a server.
-        default("1") "retries" retries: Whole<0, 10>;
+        default("1") "retries" retries: Whole<0, 5>;
     }
 }
 

@@ -161,3 +161,11 @@ fn the_schema_says_what_the_reader_does() {
     assert_eq!(sample["properties"]["text"]["description"], "It may be there.");
     assert_eq!(sample["properties"]["count"]["anyOf"][0]["maximum"], 100);
 }
+
+#[test]
+fn a_misspelled_key_is_not_told_as_missing_too() {
+    assert_eq!(
+        problems("{ cuont: 5 }"),
+        ["x.yaml:1:3: cuont: unknown key `cuont` in a sample; did you mean `count`?"]
+    );
+}

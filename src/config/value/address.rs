@@ -42,8 +42,8 @@ impl Scalar for SocketAddr {
 /// A server to proxy to: a host name or an IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServerAddress {
-    pub host: Box<str>,
-    pub port: u16,
+    pub(crate) host: Box<str>,
+    pub(crate) port: u16,
 }
 
 impl fmt::Display for ServerAddress {

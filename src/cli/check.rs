@@ -1,0 +1,252 @@
+//! `tollgate check`: every mistake of a configuration at once, or what its routes allow.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::{self, Config, Environment, RouteText};
+use crate::decision::key::{Form, KeyPart, KeySpec, Missing};
+use crate::decision::limit::{BlockRule, Limit, Mode, Rule, Smooth};
+use crate::decision::policy::Route;
+use crate::decision::time::Span;
+
+/// Whether a configuration can be run by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Sound,
+    Refused,
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> ExitCode {
+        match verdict {
+            Verdict::Sound => ExitCode::SUCCESS,
+            Verdict::Refused => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Tells on `out` what each route allows, or on `err` every mistake.
+///
+/// # Errors
+/// Those of writing.
+pub fn check(
+    path: &Path,
+    environment: &Environment,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<Verdict> {
+    match config::load(path, environment) {
+        Err(refused) => {
+            writeln!(err, "{refused}")?;
+            Ok(Verdict::Refused)
+        }
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                writeln!(err, "warning: {warning}")?;
+            }
+            write!(out, "{}", summary(path, &loaded.config))?;
+            Ok(Verdict::Sound)
+        }
+    }
+}
+
+fn summary(path: &Path, config: &Config) -> String {
+    let routes = config.rules.routes();
+    let plural = if routes.len() == 1 { "" } else { "s" };
+    let mut text = format!("{} is sound: {} route{plural}\n", path.display(), routes.len());
+    for (route, written) in routes.iter().zip(&config.texts) {
+        text.push('\n');
+        text.push_str(&heading(route, written));
+        text.push('\n');
+        if route.limits().is_empty() {
+            text.push_str("    no limit\n");
+        }
+        for limit in route.limits() {
+            text.push_str("    ");
+            text.push_str(&sentence(limit));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// `POST /api/auth/login → auth (login)`
+fn heading(route: &Route, written: &RouteText) -> String {
+    let host = written.host.as_deref().unwrap_or_default();
+    format!("{} {host}{} → {} ({})", written.methods, written.path, written.upstream, route.name())
+}
+
+/// `by ip: at most 2 in any 1m, 3 in any 1h`
+fn sentence(limit: &Limit) -> String {
+    let mut text = format!("by {}{}: ", limit.key, form(limit.key.form));
+    match &limit.rule {
+        Rule::Windows(windows) => {
+            let each = windows.list().iter().map(|window| format!("{} in any {}", window.max, window.span));
+            text.push_str("at most ");
+            text.push_str(&each.collect::<Vec<_>>().join(", "));
+        }
+        Rule::Smooth(smooth) => text.push_str(&pace(smooth)),
+    }
+    for clause in clauses(limit) {
+        text.push_str("; ");
+        text.push_str(&clause);
+    }
+    text
+}
+
+fn form(form: Form) -> &'static str {
+    match form {
+        Form::Text => "",
+        Form::Exact => " (exact)",
+        Form::Email => " (e-mail)",
+        Form::Phone => " (phone)",
+    }
+}
+
+fn pace(smooth: &Smooth) -> String {
+    let ns = smooth.replenish_one_ns;
+    let mut text = format!("at most {} at once, then one every ", smooth.burst);
+    // Writing to a String cannot fail.
+    let _ = match ns {
+        ns if ns.is_multiple_of(1_000_000) => write!(text, "{}", Span::from_millis(ns / 1_000_000)),
+        ns if ns >= 1_000_000_000 => write!(text, "{:.3}s", ns as f64 / 1e9),
+        ns => write!(text, "{:.3}ms", ns as f64 / 1e6),
+    };
+    text
+}
+
+fn clauses(limit: &Limit) -> Vec<String> {
+    let mut clauses = Vec::new();
+    if limit.cost.get() > 1 {
+        clauses.push(format!("a request counts as {}", limit.cost));
+    }
+    if may_be_missing(&limit.key) {
+        clauses.push(match limit.key.missing {
+            Missing::Ip => "without it by ip".to_owned(),
+            Missing::Skip => "without it not counted".to_owned(),
+            Missing::Reject => "without it refused".to_owned(),
+        });
+    }
+    if let Some(block) = limit.block {
+        clauses.push(self::block(block));
+    }
+    if !limit.exempt.is_empty() {
+        clauses.push("some addresses are exempt".to_owned());
+    }
+    match limit.mode {
+        Mode::Enforce => {}
+        Mode::Shadow => clauses.push("shadow: counted, never refused".to_owned()),
+    }
+    clauses
+}
+
+fn may_be_missing(key: &KeySpec) -> bool {
+    key.parts.iter().any(|part| match part {
+        KeyPart::Ip | KeyPart::User | KeyPart::Global => false,
+        KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
+            true
+        }
+    })
+}
+
+fn block(block: BlockRule) -> String {
+    let BlockRule { span, factor_percent, max, forget } = block;
+    if max == span || factor_percent == 100 {
+        return format!("then blocked for {span}");
+    }
+    let factor = f64::from(factor_percent) / 100.0;
+    format!(
+        "then blocked for {span}, each time {factor} times as long up to {max}, anew after {forget} without"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(text: &str) -> (Verdict, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.yaml");
+        std::fs::write(&path, text).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let verdict = check(&path, &Environment::empty(), &mut out, &mut err).unwrap();
+        let bare = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).unwrap().replace(path.to_str().unwrap(), "gateway.yaml")
+        };
+        (verdict, bare(out), bare(err))
+    }
+
+    const HEAD: &str = "version: 1
+listen: [{ address: 127.0.0.1:8080 }]
+upstreams: { app: { servers: [127.0.0.1:8000] } }
+";
+
+    #[test]
+    fn a_sound_configuration_is_told_in_plain_words() {
+        let (verdict, out, err) = checked(&format!(
+            "{HEAD}routes:
+  - name: login
+    match: {{ method: POST, host: a.example, path: /login }}
+    upstream: app
+    limits:
+      - {{ key: ip, windows: {{ burst: 2/min, hourly: 3/hour }}, block: 15m }}
+      - {{ key: [body.email, ip], as: email, windows: {{ daily: 10/day }}, mode: shadow, cost: 2 }}
+      - {{ key: header.x-api-key, as: exact, missing: reject, smooth: {{ rate: 50/s, burst: 100 }} }}
+      - {{ key: global, smooth: {{ rate: 7/min, burst: 1 }}, exempt: [192.0.2.1] }}
+      - {{ key: query.q, missing: skip, windows: {{ w: 1/week }}, block: {{ for: 15m, factor: 1.5 }} }}
+  - {{ name: rest, match: {{ path: /* }}, upstream: app }}
+"
+        ));
+        assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
+        let expected = "gateway.yaml is sound: 2 routes
+
+POST a.example/login → app (login)
+    by ip: at most 2 in any 1m, 3 in any 1h; then blocked for 15m
+    by body.email+ip (e-mail): at most 10 in any 1d; a request counts as 2; without it by ip; shadow: counted, never refused
+    by header.x-api-key (exact): at most 100 at once, then one every 20ms; without it refused
+    by global: at most 1 at once, then one every 8.571s; some addresses are exempt
+    by query.q: at most 1 in any 7d; without it not counted; then blocked for 15m, each time 1.5 times as long up to 1d, anew after 1d without
+
+any method /* → app (rest)
+    no limit
+";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_broken_configuration_tells_each_mistake_with_its_line() {
+        let (verdict, out, err) = checked(&format!(
+            "{HEAD}routes:
+  - {{ name: all, match: {{ pth: /* }}, upstream: ap }}
+"
+        ));
+        assert_eq!((verdict, out.as_str()), (Verdict::Refused, ""));
+        let expected = "\
+gateway.yaml:5:27: routes[0].match.pth: unknown key `pth` in match
+ 5 |   - { name: all, match: { pth: /* }, upstream: ap }
+   |                           ^^^ did you mean `path`?
+gateway.yaml:5:48: routes[0].upstream: unknown upstream `ap`
+ 5 |   - { name: all, match: { pth: /* }, upstream: ap }
+   |                                                ^^ did you mean `app`?
+2 mistakes
+";
+        assert_eq!(err, expected);
+    }
+
+    #[test]
+    fn warnings_do_not_refuse() {
+        let (verdict, out, err) = checked(&format!(
+            "{HEAD}routes: [{{ name: all, match: {{ path: /* }}, upstream: app }}]
+policies: {{ unused: [{{ key: ip, windows: {{ w: 1/s }} }}] }}
+"
+        ));
+        assert_eq!(verdict, Verdict::Sound);
+        assert!(out.starts_with("gateway.yaml is sound: 1 route\n"), "{out}");
+        assert!(
+            err.starts_with("warning: gateway.yaml:5:13: policies.unused: policy `unused` is used"),
+            "{err}"
+        );
+    }
+}
