@@ -372,7 +372,7 @@ impl<T: Value> Value for NonEmpty<T> {
                 None
             }
             NodeKind::Seq(_) | NodeKind::Scalar { .. } | NodeKind::Map(_) => {
-                Vec::read(node, reader).map(NonEmpty)
+                Vec::read(node, reader).filter(|items| !items.is_empty()).map(NonEmpty)
             }
         }
     }
@@ -402,9 +402,14 @@ impl<T: Value> Value for OneOrMany<T> {
     }
 }
 
-/// A map whose keys are the operator's own names. A name is there even if its value was refused.
+/// A map whose keys are the operator's own names.
 #[derive(Clone, Debug)]
-pub(crate) struct Named<K, T>(pub(crate) Vec<(Located<K>, Option<T>)>);
+pub(crate) struct Named<K, T> {
+    /// A name is there even if its value was refused.
+    pub(crate) entries: Vec<(Located<K>, Option<T>)>,
+    /// Whether no name was refused.
+    pub(crate) complete: bool,
+}
 
 impl<K: Scalar, T: Value> Value for Named<K, T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Named<K, T>> {
@@ -417,7 +422,8 @@ impl<K: Scalar, T: Value> Value for Named<K, T> {
             let value = reader.entry(&entry.key, |reader| T::read(&entry.value, reader));
             read_name(entry, reader).map(|name| (name, value))
         };
-        Some(Named(entries.iter().filter_map(read).collect()))
+        let read: Vec<_> = entries.iter().filter_map(read).collect();
+        Some(Named { complete: read.len() == entries.len(), entries: read })
     }
 
     fn schema(definitions: &mut Definitions) -> Json {

@@ -147,7 +147,7 @@ impl<'n> Fields<'n> {
     ) -> Option<Fields<'n>> {
         let NodeKind::Map(entries) = &node.kind else {
             let found = kind_name(node);
-            let wrong = Wrong::new(format!("expected {what}, which is a map of keys, found {found}"));
+            let wrong = Wrong::new(format!("expected a map of keys, found {found}"));
             let wrong = match found {
                 "nothing" => wrong.write("give it keys, or remove it"),
                 _ => wrong,
@@ -254,7 +254,10 @@ pub(crate) fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> O
     let apart = |name: &str| strsim::damerau_levenshtein(&text, &name.to_lowercase().replace('-', "_"));
     let (distance, name) = names.map(|name| (apart(name), name)).min_by_key(|(distance, _)| *distance)?;
     let longest = text.chars().count().max(name.chars().count());
-    (distance <= (longest / 3).max(1) && distance < longest).then_some(name)
+    let near = distance <= (longest / 3).max(1) && distance < longest;
+    // `policy` for `policies`: the beginning says it.
+    let alike = strsim::jaro_winkler(&text, &name.to_lowercase()) >= 0.87;
+    (near || alike).then_some(name)
 }
 
 /// A section's schema in the making.
@@ -334,6 +337,8 @@ mod tests {
             ("connect-timeout", Some("connect_timeout")),
             ("conect_timout", Some("connect_timeout")),
             ("count", None),
+            ("paths", Some("path")),
+            ("connecting_time", Some("connect_timeout")),
             ("otp", None),
             ("x", None),
         ] {

@@ -31,16 +31,19 @@ fn mistakes(path: &Path) -> Vec<String> {
 fn each_mistake_has_its_message() {
     let mut failures = Vec::new();
     let mut count = 0;
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "yaml")) {
         count += 1;
         let text = fs::read_to_string(path).unwrap();
-        let expected = text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).unwrap_or_default();
+        let expected =
+            text.lines().next().and_then(|line| line.strip_prefix("# expect: ")).unwrap_or_default();
         let found = mistakes(path);
         if found != [expected] {
             let name = path.file_name().unwrap().to_string_lossy();
-            failures.push(format!("{name}\n  expected {expected}\n  found    {}", found.join("\n           ")));
+            failures
+                .push(format!("{name}\n  expected {expected}\n  found    {}", found.join("\n           ")));
         }
     }
     assert!(count >= 100, "only {count} files");

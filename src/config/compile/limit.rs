@@ -16,9 +16,12 @@ use crate::config::value::time::Rate;
 use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
 use crate::decision::limit::{BlockRule, Limit, Rule, Shown, Smooth, Window, Windows};
 
+/// Limits, each with the place of its key.
+type Placed = Vec<Located<Limit>>;
+
 /// The policies of a file, by name. A policy with a mistake is there without its limits.
 pub(super) struct Policies {
-    list: Vec<(Located<Name>, Option<Vec<Located<Limit>>>)>,
+    list: Vec<(Located<Name>, Option<Placed>)>,
     known: bool,
 }
 
@@ -44,7 +47,9 @@ impl Policies {
 }
 
 pub(super) fn policies(file: &File, findings: &mut Findings) -> Policies {
-    let Some(Named(named)) = &file.policies else { return Policies { list: Vec::new(), known: false } };
+    let Some(Named { entries: named, .. }) = &file.policies else {
+        return Policies { list: Vec::new(), known: false };
+    };
     let mut list = Vec::new();
     for (name, limits) in named {
         if limits.as_ref().is_some_and(Vec::is_empty) {
@@ -64,12 +69,12 @@ pub(super) struct Scope<'n> {
     pub(super) name: &'n str,
 }
 
-/// The limits of one scope, each with the place of its key; `None` if one has a mistake.
+/// The limits of one scope; `None` if one has a mistake.
 pub(super) fn limits(
     scope: &Scope<'_>,
     list: &[Located<written::Limit>],
     findings: &mut Findings,
-) -> Option<Vec<Located<Limit>>> {
+) -> Option<Placed> {
     let mut ordinals = HashMap::new();
     let limits: Vec<Option<Located<Limit>>> =
         list.iter().map(|limit| self::limit(scope, limit, &mut ordinals, findings)).collect();
@@ -244,7 +249,7 @@ fn windows(
 ) -> Option<Windows> {
     let before = findings.count();
     let given: Vec<(&Located<written::Label>, &Located<Rate>)> =
-        named.value.0.iter().filter_map(|(label, rate)| Some((label, rate.as_ref()?))).collect();
+        named.value.entries.iter().filter_map(|(label, rate)| Some((label, rate.as_ref()?))).collect();
     for (label, rate) in &given {
         let name = &label.value.0;
         if rate.value.per > Windows::SPAN_MAX {
@@ -259,7 +264,7 @@ fn windows(
         }
     }
     warn_of_idle(&given, findings);
-    if given.len() < named.value.0.len() || findings.count() > before {
+    if !named.value.complete || given.len() < named.value.entries.len() || findings.count() > before {
         return None;
     }
     let list = given.iter().map(|(label, rate)| Window {

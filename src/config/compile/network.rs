@@ -53,7 +53,7 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 pub(super) fn upstreams(file: &File, findings: &mut Findings) -> Option<Vec<UpstreamSpec>> {
-    let named = &file.upstreams.as_ref()?.0;
+    let named = &file.upstreams.as_ref()?.entries;
     let routes = file.routes.as_ref().map(|routes| routes.0.as_slice()).unwrap_or_default();
     let mut specs = Vec::new();
     for (name, upstream) in named {

@@ -133,7 +133,7 @@ fn pattern(
 }
 
 fn upstream(file: &File, route: &written::Route, findings: &mut Findings) -> Option<UpstreamIndex> {
-    let (wanted, known) = (route.upstream.as_ref()?, &file.upstreams.as_ref()?.0);
+    let (wanted, known) = (route.upstream.as_ref()?, &file.upstreams.as_ref()?.entries);
     if let Some(index) = known.iter().position(|(name, _)| name.value == wanted.value) {
         return Some(UpstreamIndex(index));
     }
@@ -152,8 +152,8 @@ fn unknown<'n>(
     let all: Vec<&str> = known.clone().take(10).collect();
     let wrong = match nearest(&wanted.value.0, known) {
         Some(near) => wrong.write(format!("did you mean `{near}`?")),
-        None if all.is_empty() => wrong.write(format!("{section} has none yet")),
-        None => wrong.write(format!("{section} has {}", all.join(", "))),
+        None if all.is_empty() => wrong.write(format!("there are no {section}")),
+        None => wrong.write(format!("the {section} are {}", all.join(", "))),
     };
     findings.problem(&wanted.at, wrong);
 }

@@ -1,4 +1,3 @@
-use super::*;
 use crate::config::{Environment, Frozen, Loaded, load};
 use crate::decision::limit::{Rule, Shown};
 

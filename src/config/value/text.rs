@@ -46,7 +46,10 @@ impl<const MIN: u32, const MAX: u32> Scalar for Whole<MIN, MAX> {
     }
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        let range = || format!("write a number from {MIN} to {MAX}");
+        let range = || match MIN == MAX {
+            true => format!("write {MIN}"),
+            false => format!("write a number from {MIN} to {MAX}"),
+        };
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if !digits {
             let negative =
