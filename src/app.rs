@@ -90,7 +90,7 @@ impl App {
     pub async fn start(source: Source, loaded: Loaded, clock: Clock) -> Result<App, StartError> {
         let Loaded { config, warnings, files } = loaded;
         for warning in &warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!("{}", warning.brief());
         }
         let listeners = config.listen.iter().map(|&address| bind(address, "listen"));
         let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;

@@ -1,10 +1,11 @@
 //! The commands: one file each.
 
-pub mod check;
+mod check;
 mod demo;
 mod run;
-pub mod schema;
+mod schema;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -28,6 +29,13 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
     },
+    /// Tell every mistake of a configuration, or what each route allows.
+    Check {
+        #[arg(value_name = "FILE", default_value = "gateway.yaml")]
+        config: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
     /// Run the gateway in front of a small auth backend that it brings along.
     Demo(demo::Options),
 }
@@ -37,6 +45,14 @@ pub fn main() -> ExitCode {
     let environment = Environment::process();
     match Arguments::parse().command {
         Command::Run { config } => run::run(&config, environment),
+        Command::Check { config } => {
+            let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+            check::check(&config, &environment, &mut out, &mut err).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        Command::Schema => {
+            let written = schema::schema(&mut io::stdout().lock());
+            written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+        }
         Command::Demo(options) => demo::run(options, environment),
     }
 }

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
 use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 
@@ -45,10 +45,18 @@ pub struct Head<'a> {
     /// The target without its query, as the client sent it.
     pub path: &'a str,
     pub query: &'a str,
-    pub host: &'a str,
+    /// The authority of the target, which stands above the Host field (RFC 9112 §3.2.2).
+    pub authority: Option<&'a str>,
     pub headers: &'a HeaderMap,
     /// Who is at the other end of the connection.
     pub peer: IpAddr,
+}
+
+impl<'a> Head<'a> {
+    fn host(&self) -> &'a str {
+        let field = || self.headers.get(HOST).and_then(|host| host.to_str().ok());
+        self.authority.or_else(field).unwrap_or_default()
+    }
 }
 
 /// One request, as far as the gateway needs the edge for it.
@@ -166,7 +174,7 @@ impl Gateway {
         let path = seen.path.as_ref().ok_or(Refusal::NoRoute)?;
         let preflight = preflight_method(&head);
         let method = preflight.as_ref().unwrap_or(head.method);
-        let index = rules.table().find(head.host, method, path).ok_or(Refusal::NoRoute)?;
+        let index = rules.table().find(|| head.host(), method, path).ok_or(Refusal::NoRoute)?;
         seen.route = Some(index);
         let route = rules.route(index);
         if let Some(byte) = path.risky().iter().find(|&byte| !route.allowed_risky().contains(byte)) {

@@ -126,13 +126,13 @@ impl ProxyHttp for Edge {
         let (Some(path), Some(route)) = (&admission.path, admission.route) else { return Ok(()) };
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
         let origin = Origin {
-            client: admission.client.address,
             peer: peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
             peer_is_trusted: admission.client.peer_is_trusted,
             user_header: snapshot.policies.users.trusted_header(),
+            overrides: snapshot.policies.rules.route(route).override_headers(),
         };
         forward::set_path(request, path.as_str())?;
-        forward::set_headers(request, &origin, snapshot.policies.rules.route(route).override_headers())
+        forward::set_headers(request, &origin)
     }
 
     async fn response_filter(

@@ -39,7 +39,8 @@ impl Reloader {
             match tokio::task::spawn_blocking(move || source.load()).await {
                 Ok(Ok(loaded)) => watch.follow(self.apply(loaded).await),
                 Ok(Err(refused)) => {
-                    self.refuse(&refused.to_string());
+                    let mistakes: Vec<String> = refused.problems.brief().collect();
+                    self.refuse(&mistakes.join("; "));
                     watch.follow(refused.files);
                 }
                 Err(error) => self.refuse(&error.to_string()),
@@ -54,7 +55,7 @@ impl Reloader {
             return files;
         }
         for warning in &warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!("{}", warning.brief());
         }
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
@@ -76,7 +77,7 @@ impl Reloader {
 
     fn refuse(&self, reason: &str) {
         self.gateway.metrics().reload_failed(self.gateway.clock().now());
-        tracing::error!("the configuration was not reloaded, the last good one stays in force:\n{reason}");
+        tracing::error!(reason, "the configuration was not reloaded; the last good one stays in force");
     }
 }
 

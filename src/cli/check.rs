@@ -13,7 +13,7 @@ use crate::decision::time::Span;
 
 /// Whether a configuration can be run by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     Sound,
     Refused,
 }
@@ -31,7 +31,7 @@ impl From<Verdict> for ExitCode {
 ///
 /// # Errors
 /// Those of writing.
-pub fn check(
+pub(super) fn check(
     path: &Path,
     environment: &Environment,
     out: &mut impl Write,

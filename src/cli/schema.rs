@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::config;
 
 /// Writes the schema, indented, as `gateway.schema.json` holds it.
-pub fn schema(out: &mut impl Write) -> io::Result<()> {
+pub(super) fn schema(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{:#}", config::schema())
 }
 

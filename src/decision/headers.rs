@@ -11,11 +11,38 @@ use super::answer::{HeaderStyle, IetfHeaders, LegacyHeaders};
 use super::limit::{Limit, Mode, Rule, Shown};
 use super::time::Timestamp;
 
-pub const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-pub const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-pub const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
-pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+/// A limit header, in the two ways its name is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitHeader {
+    Limit,
+    Remaining,
+    Reset,
+    RateLimit,
+    RateLimitPolicy,
+}
+
+impl LimitHeader {
+    pub fn name(self) -> HeaderName {
+        match self {
+            LimitHeader::Limit => HeaderName::from_static("x-ratelimit-limit"),
+            LimitHeader::Remaining => HeaderName::from_static("x-ratelimit-remaining"),
+            LimitHeader::Reset => HeaderName::from_static("x-ratelimit-reset"),
+            LimitHeader::RateLimit => HeaderName::from_static("ratelimit"),
+            LimitHeader::RateLimitPolicy => HeaderName::from_static("ratelimit-policy"),
+        }
+    }
+
+    /// As it is usually written in HTTP/1.1.
+    pub const fn titled(self) -> &'static str {
+        match self {
+            LimitHeader::Limit => "X-RateLimit-Limit",
+            LimitHeader::Remaining => "X-RateLimit-Remaining",
+            LimitHeader::Reset => "X-RateLimit-Reset",
+            LimitHeader::RateLimit => "RateLimit",
+            LimitHeader::RateLimitPolicy => "RateLimit-Policy",
+        }
+    }
+}
 
 /// One window of one limit of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +125,7 @@ pub fn write(
     names: &QuotaNames,
     style: HeaderStyle,
     now: Timestamp,
-    mut add: impl FnMut(HeaderName, HeaderValue),
+    mut add: impl FnMut(LimitHeader, HeaderValue),
 ) {
     let delta_s = now.until(quota.resets_at).ceil_secs();
     let reset = match style.legacy {
@@ -107,9 +134,9 @@ pub fn write(
         LegacyHeaders::ResetDelta => Some(delta_s),
     };
     if let Some(reset) = reset {
-        add(X_RATELIMIT_LIMIT, HeaderValue::from(quota.limit));
-        add(X_RATELIMIT_REMAINING, HeaderValue::from(quota.remaining));
-        add(X_RATELIMIT_RESET, HeaderValue::from(reset));
+        add(LimitHeader::Limit, HeaderValue::from(quota.limit));
+        add(LimitHeader::Remaining, HeaderValue::from(quota.remaining));
+        add(LimitHeader::Reset, HeaderValue::from(reset));
     }
     match style.ietf {
         IetfHeaders::Off => {}
@@ -118,10 +145,10 @@ pub fn write(
             // Writing to a String cannot fail.
             let _ = write!(item, "{};r={};t={delta_s}", names.name(quota.of), quota.remaining);
             if let Ok(item) = HeaderValue::try_from(item) {
-                add(RATELIMIT, item);
+                add(LimitHeader::RateLimit, item);
             }
             if let Some(policy) = &names.policy {
-                add(RATELIMIT_POLICY, policy.clone());
+                add(LimitHeader::RateLimitPolicy, policy.clone());
             }
         }
     }

@@ -192,7 +192,8 @@ pub struct RouteTable {
 
 #[derive(Clone, Debug, Default)]
 struct Node {
-    literals: HashMap<Box<str>, Node>,
+    /// Sorted by the folded segment.
+    literals: Vec<(Box<str>, Node)>,
     param: Option<Box<Node>>,
     /// Routes that end here.
     here: Vec<Candidate>,
@@ -219,12 +220,17 @@ impl RouteTable {
         if ties.is_empty() { Ok(table) } else { Err(ties) }
     }
 
-    /// The route of a request, or none.
-    pub fn find(&self, host: &str, method: &Method, path: &NormalPath) -> Option<RouteIndex> {
+    /// The route of a request, or none. The host is asked for only where a route names one.
+    pub fn find<'h>(
+        &self,
+        host: impl FnOnce() -> &'h str,
+        method: &Method,
+        path: &NormalPath,
+    ) -> Option<RouteIndex> {
         let segments: SmallVec<[&str; 16]> = path.segments().take(PathPattern::SEGMENTS_MAX + 1).collect();
         let wanted = Wanted { method, path };
         if !self.exact.is_empty() || !self.suffixes.is_empty() {
-            let host = bare_host(host);
+            let host = bare_host(host());
             let by_suffix = || self.suffixes.iter().filter(|(suffix, _)| host.ends_with(&**suffix));
             let trees = self.exact.get(&*host).into_iter().chain(by_suffix().map(|(_, tree)| tree));
             for tree in trees {
@@ -279,9 +285,7 @@ impl Node {
         let mut node = self;
         for segment in &*candidate.pattern.path.segments {
             node = match segment {
-                Segment::Literal(text) => {
-                    node.literals.entry(text.to_lowercase().into_boxed_str()).or_default()
-                }
+                Segment::Literal(text) => node.literal_or_insert(&fold_segment(text)),
                 Segment::Param(_) => node.param.get_or_insert_default(),
             };
         }
@@ -294,12 +298,27 @@ impl Node {
         list.push(candidate);
     }
 
+    fn place(&self, folded: &str) -> Result<usize, usize> {
+        self.literals.binary_search_by(|(known, _)| (**known).cmp(folded))
+    }
+
+    fn literal(&self, folded: &str) -> Option<&Node> {
+        self.place(folded).ok().map(|at| &self.literals[at].1)
+    }
+
+    fn literal_or_insert(&mut self, folded: &str) -> &mut Node {
+        let at = self.place(folded).unwrap_or_else(|at| {
+            self.literals.insert(at, (folded.into(), Node::default()));
+            at
+        });
+        &mut self.literals[at].1
+    }
+
     /// Depth first, the more literal branch first; a branch whose routes refuse the method or
     /// the spelling is left again.
     fn find(&self, segments: &[&str], wanted: &Wanted<'_>) -> Option<RouteIndex> {
         let deeper = segments.split_first().and_then(|(segment, rest)| {
-            let literal = self.literals.get(&*fold_segment(segment));
-            literal
+            self.literal(&fold_segment(segment))
                 .and_then(|node| node.find(rest, wanted))
                 .or_else(|| self.param.as_ref().and_then(|node| node.find(rest, wanted)))
         });

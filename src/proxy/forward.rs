@@ -1,26 +1,24 @@
 //! What the backend gets to see: the path in its one normal form, and headers it can believe.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::{FORWARDED, HOST};
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
 
 use crate::decision::policy::OverrideHeaders;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Who asks, and what may be believed of what they say.
 pub(super) struct Origin<'a> {
-    pub(super) client: IpAddr,
     pub(super) peer: IpAddr,
     pub(super) peer_is_trusted: bool,
     /// A header that trusted proxies alone may set.
     pub(super) user_header: Option<&'a HeaderName>,
+    pub(super) overrides: OverrideHeaders,
 }
 
 /// Headers by which a client could change the method or path that a backend sees.
@@ -53,50 +51,54 @@ pub(super) fn set_path(request: &mut RequestHeader, path: &str) -> pingora::Resu
     request.set_raw_path(target.as_bytes())
 }
 
+/// Headers by which a client could pose as another, or as one that came by another way. A backend
+/// may believe them from a trusted proxy alone; `X-Forwarded-For` is the one the gateway sets.
+fn is_disguise(name: &str) -> bool {
+    matches!(
+        name,
+        "forwarded"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-forwarded-scheme"
+            | "x-forwarded-server"
+            | "x-forwarded-ssl"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "x-cluster-client-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip"
+            | "fastly-client-ip"
+    )
+}
+
 /// Removes what a client must not say and adds what the gateway knows.
-pub(super) fn set_headers(
-    request: &mut RequestHeader,
-    origin: &Origin<'_>,
-    overrides: OverrideHeaders,
-) -> pingora::Result<()> {
-    remove_disguises(request, overrides);
-    let peer = header(origin.peer)?;
-    let chain = request.headers.get_all(X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
-    let chain = if origin.peer_is_trusted { chain.collect::<Vec<_>>().join(", ") } else { String::new() };
-    let forwarded_for = match chain.is_empty() {
-        true => peer,
-        false => HeaderValue::try_from(format!("{chain}, {}", origin.peer)).unwrap_or(peer),
-    };
-    request.insert_header(X_FORWARDED_FOR, forwarded_for)?;
-    request.insert_header(X_REAL_IP, header(origin.client)?)?;
-    if !origin.peer_is_trusted {
-        request.remove_header(&FORWARDED);
-        if let Some(user_header) = origin.user_header {
-            request.remove_header(user_header);
-        }
-        request.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static("http"))?;
-        match request.headers.get(HOST).cloned() {
-            Some(host) => request.insert_header(X_FORWARDED_HOST, host)?,
-            None => drop(request.remove_header(&X_FORWARDED_HOST)),
-        }
-    }
-    Ok(())
-}
-
-fn header(address: IpAddr) -> pingora::Result<HeaderValue> {
-    HeaderValue::try_from(address.to_string())
-        .map_err(|_| pingora::Error::new(pingora::ErrorType::InternalError))
-}
-
-/// Names with an underscore are other names to some backends (CGI turns `X-A` into `X_A`).
-fn remove_disguises(request: &mut RequestHeader, overrides: OverrideHeaders) {
-    let is_unwelcome = |name: &HeaderName| {
-        let name = name.as_str();
-        overrides == OverrideHeaders::Stripped && (name.contains('_') || is_override(name))
-    };
+pub(super) fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
     let unwelcome: SmallVec<[HeaderName; 4]> =
-        request.headers.keys().filter(|name| is_unwelcome(name)).cloned().collect();
+        request.headers.keys().filter(|name| origin.forbids(name)).cloned().collect();
     for name in unwelcome {
         request.remove_header(&name);
+    }
+    let mut chain = String::with_capacity(64);
+    if origin.peer_is_trusted {
+        let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
+        for line in lines.filter_map(|line| line.to_str().ok()) {
+            chain.push_str(line);
+            chain.push_str(", ");
+        }
+    }
+    // Writing to a String cannot fail.
+    let _ = write!(chain, "{}", origin.peer);
+    let chain = HeaderValue::try_from(chain).map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?;
+    request.insert_header("X-Forwarded-For", chain)
+}
+
+impl Origin<'_> {
+    fn forbids(&self, name: &HeaderName) -> bool {
+        let text = name.as_str();
+        // To some backends a name with an underscore is the one with a hyphen (CGI).
+        let overrides = || text.contains('_') || is_override(text);
+        let poses = || is_disguise(text) || self.user_header == Some(name);
+        (self.overrides == OverrideHeaders::Stripped && overrides()) || (!self.peer_is_trusted && poses())
     }
 }

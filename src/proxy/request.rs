@@ -4,7 +4,6 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Bytes;
 use http::Method;
-use http::header::HOST;
 use pingora::proxy::Session;
 
 use super::body;
@@ -38,13 +37,11 @@ fn spell_method(session: &mut Session) {
 impl Exchange for Arrival<'_> {
     fn head(&self) -> Head<'_> {
         let header = self.session.req_header();
-        let authority = header.uri.authority().map(|authority| authority.as_str());
-        let host = || header.headers.get(HOST).and_then(|host| host.to_str().ok());
         Head {
             method: &header.method,
             path: header.uri.path(),
             query: header.uri.query().unwrap_or_default(),
-            host: authority.or_else(host).unwrap_or_default(),
+            authority: header.uri.authority().map(|authority| authority.as_str()),
             headers: &header.headers,
             peer: self.peer,
         }

@@ -23,6 +23,8 @@ use crate::decision::verdict::{Cause, Limited};
 /// An unread body up to this size is taken in, so that the connection can be kept, bytes.
 const DRAIN_MAX: usize = 64 * 1024;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
+/// Room for every field of a refusal, and for those that Pingora adds.
+const FIELDS: usize = 16;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy",
@@ -44,14 +46,14 @@ pub(super) async fn refuse(
     now: Timestamp,
 ) -> pingora::Result<()> {
     let rules = &snapshot.policies.rules;
-    let mut fields = HeaderMap::with_capacity(10);
+    let mut fields = HeaderMap::with_capacity(FIELDS);
     let answer = match (refusal, route.map(|index| rules.route(index))) {
         (Refusal::Limited(limited), Some(route)) => {
             let retry_after_s = now.until(limited.retry_at).ceil_secs().max(1);
             fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             if let Some(quota) = &limited.quota {
-                headers::write(quota, route.quota_names(), rules.headers, now, |name, value| {
-                    fields.insert(name, value);
+                headers::write(quota, route.quota_names(), rules.headers, now, |header, value| {
+                    fields.insert(header.name(), value);
                 });
             }
             limited_answer(route, limited, retry_after_s)
@@ -86,13 +88,13 @@ pub(super) async fn backend_failed(
     };
     let answer = Answer::plain(status, detail);
     let Some(snapshot) = snapshot else {
-        return write(session, answer, HeaderMap::new(), &Cors::Nobody).await;
+        return write(session, answer, HeaderMap::with_capacity(FIELDS), &Cors::Nobody).await;
     };
     let rules = &snapshot.policies.rules;
-    let mut fields = HeaderMap::with_capacity(8);
+    let mut fields = HeaderMap::with_capacity(FIELDS);
     if let Some((route, quota)) = quota {
-        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |name, value| {
-            fields.insert(name, value);
+        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
+            fields.insert(header.name(), value);
         });
     }
     write(session, answer, fields, &rules.cors).await
@@ -108,9 +110,9 @@ pub(super) fn add_limit_headers(
 ) -> pingora::Result<()> {
     let rules = &snapshot.policies.rules;
     let mut outcome = Ok(());
-    headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |name, value| {
-        if outcome.is_ok() && !response.headers.contains_key(&name) {
-            outcome = response.insert_header(name, value);
+    headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
+        if outcome.is_ok() && !response.headers.contains_key(header.name()) {
+            outcome = response.insert_header(header.titled(), value);
         }
     });
     outcome
@@ -142,19 +144,20 @@ impl Answer {
     }
 }
 
-async fn write(session: &mut Session, answer: Answer, fields: HeaderMap, cors: &Cors) -> pingora::Result<()> {
-    let mut header = ResponseHeader::build_no_case(answer.status, Some(fields.len() + 8))?;
+async fn write(
+    session: &mut Session,
+    answer: Answer,
+    mut fields: HeaderMap,
+    cors: &Cors,
+) -> pingora::Result<()> {
     // Without a length Pingora would close the connection to mark the end.
-    header.insert_header(CONTENT_LENGTH, HeaderValue::from(answer.body.len()))?;
-    header.insert_header(CONTENT_TYPE, answer.content_type)?;
-    header.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
-    for (name, value) in &fields {
-        header.insert_header(name.clone(), value.clone())?;
+    fields.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+    fields.insert(CONTENT_TYPE, answer.content_type);
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if *cors != Cors::Nobody {
+        fields.extend(cors_headers(cors, session.req_header().headers.get(ORIGIN)));
     }
-    let origin = session.req_header().headers.get(ORIGIN);
-    for (name, value) in cors_headers(cors, origin) {
-        header.insert_header(name, value)?;
-    }
+    let header = response_header(answer.status, fields);
     drain(session).await;
     let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
     session.write_response_header(Box::new(header), !has_body).await?;
@@ -162,6 +165,13 @@ async fn write(session: &mut Session, answer: Answer, fields: HeaderMap, cors: &
         session.write_response_body(Some(answer.body), true).await?;
     }
     Ok(())
+}
+
+/// A head made of a finished map: adding fields to Pingora's one by one costs several times that.
+fn response_header(status: StatusCode, fields: HeaderMap) -> ResponseHeader {
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    (parts.status, parts.headers) = (status, fields);
+    ResponseHeader::from(parts)
 }
 
 /// Takes in a small body that nobody read: Pingora closes the connection otherwise, and what is

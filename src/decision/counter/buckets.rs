@@ -48,7 +48,10 @@ impl Buckets {
     }
 
     pub(super) fn window(&self, window: &Window, cost: u32, now: Timestamp) -> WindowState {
-        let used = self.live(now).fold(0_u32, |sum, (_, count)| sum.saturating_add(count));
+        let used = self.sum(now);
+        if used == 0 {
+            return WindowState { tally: WindowTally::default(), opens_at: None };
+        }
         let mut to_free = used.saturating_add(cost).saturating_sub(window.max.get());
         let mut frees_at = None;
         let mut opens_at = None;
@@ -97,9 +100,27 @@ impl Buckets {
     }
 
     fn live(&self, now: Timestamp) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.live_buckets(now).map(|bucket| (bucket, self.get(bucket)))
+    }
+
+    /// The numbers of the buckets that count at `now`: at most as many as there is room for.
+    fn live_buckets(&self, now: Timestamp) -> RangeInclusive<u64> {
         let first = now.floor_millis().saturating_sub(self.span_ms) / self.width_ms();
         let oldest_kept = (self.last + 1).saturating_sub(LEN as u64);
-        (first.max(oldest_kept)..=self.last).map(|bucket| (bucket, self.get(bucket)))
+        first.max(oldest_kept)..=self.last
+    }
+
+    /// All live events. The buckets lie in at most two runs, which add up without a lookup each.
+    fn sum(&self, now: Timestamp) -> u32 {
+        let live = self.live_buckets(now);
+        if live.is_empty() {
+            return 0;
+        }
+        let (first, last) = ((live.start() % LEN as u64) as usize, (live.end() % LEN as u64) as usize);
+        match &self.counts {
+            Counts::Narrow(counts) => sum_of_runs(&counts[..], first, last, u32::from),
+            Counts::Wide(counts) => sum_of_runs(&counts[..], first, last, |count| count),
+        }
     }
 
     fn width_ms(&self) -> u64 {
@@ -126,4 +147,11 @@ impl Buckets {
             Counts::Wide(counts) => counts[index] = count,
         }
     }
+}
+
+/// The sum from `first` to `last`, around the end if `last` lies before `first`. A window admits
+/// at most `u32::MAX`, so its counts do not overflow one.
+fn sum_of_runs<C: Copy>(counts: &[C], first: usize, last: usize, widen: impl Fn(C) -> u32) -> u32 {
+    let sum = |run: &[C]| run.iter().fold(0_u32, |sum, &count| sum.wrapping_add(widen(count)));
+    if first <= last { sum(&counts[first..=last]) } else { sum(&counts[first..]) + sum(&counts[..=last]) }
 }

@@ -28,7 +28,9 @@ fn limit(key: KeyPart, windows: &[(&str, u32, u64)]) -> Limit {
 
 fn written(quota: &Quota, names: &QuotaNames, style: HeaderStyle, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
-    write(quota, names, style, now, |name, value| lines.push(format!("{name}: {}", value.to_str().unwrap())));
+    write(quota, names, style, now, |name, value| {
+        lines.push(format!("{}: {}", name.name(), value.to_str().unwrap()))
+    });
     lines
 }
 

@@ -15,7 +15,7 @@ fn only(methods: &[Method], text: &str) -> RoutePattern {
 }
 
 fn find(table: &RouteTable, host: &str, method: Method, path: &str) -> Option<usize> {
-    table.find(host, &method, &NormalPath::parse(path).unwrap()).map(|index| index.0)
+    table.find(|| host, &method, &NormalPath::parse(path).unwrap()).map(|index| index.0)
 }
 
 #[test]
