@@ -1,7 +1,5 @@
 //! How refusals look: the operator's body, the header families, who may read them across origins.
 
-use std::fmt::Write as _;
-
 use http::{HeaderValue, StatusCode};
 use thiserror::Error;
 
@@ -140,13 +138,10 @@ impl Template {
                 Part::Text(text) => body.push_str(text),
                 Part::Value(Variable::Window) => body.push_str(values.window),
                 Part::Value(Variable::Route) => body.push_str(values.route),
-                // Writing to a String cannot fail.
                 Part::Value(Variable::RetryAfter) => {
-                    let _ = write!(body, "{}", values.retry_after_s);
+                    body.push_str(itoa::Buffer::new().format(values.retry_after_s));
                 }
-                Part::Value(Variable::Limit) => {
-                    let _ = write!(body, "{}", values.limit);
-                }
+                Part::Value(Variable::Limit) => body.push_str(itoa::Buffer::new().format(values.limit)),
             }
         }
         body

@@ -3,15 +3,13 @@
 //! `X-RateLimit-*` as GitHub made them common, `RateLimit` and `RateLimit-Policy` in the syntax of
 //! draft-ietf-httpapi-ratelimit-headers-11.
 
-use std::fmt::Write as _;
-
 use http::{HeaderName, HeaderValue};
 
 use super::answer::{HeaderStyle, IetfHeaders, LegacyHeaders};
 use super::limit::{Limit, Mode, Rule, Shown};
 use super::time::Timestamp;
 
-/// A limit header, in the two ways its name is needed.
+/// A limit header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitHeader {
     Limit,
@@ -23,23 +21,18 @@ pub enum LimitHeader {
 
 impl LimitHeader {
     pub fn name(self) -> HeaderName {
+        // As constants they are parsed when this is compiled, not at every answer.
+        const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+        const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+        const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+        const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+        const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
         match self {
-            LimitHeader::Limit => HeaderName::from_static("x-ratelimit-limit"),
-            LimitHeader::Remaining => HeaderName::from_static("x-ratelimit-remaining"),
-            LimitHeader::Reset => HeaderName::from_static("x-ratelimit-reset"),
-            LimitHeader::RateLimit => HeaderName::from_static("ratelimit"),
-            LimitHeader::RateLimitPolicy => HeaderName::from_static("ratelimit-policy"),
-        }
-    }
-
-    /// As it is usually written in HTTP/1.1.
-    pub const fn titled(self) -> &'static str {
-        match self {
-            LimitHeader::Limit => "X-RateLimit-Limit",
-            LimitHeader::Remaining => "X-RateLimit-Remaining",
-            LimitHeader::Reset => "X-RateLimit-Reset",
-            LimitHeader::RateLimit => "RateLimit",
-            LimitHeader::RateLimitPolicy => "RateLimit-Policy",
+            LimitHeader::Limit => LIMIT,
+            LimitHeader::Remaining => REMAINING,
+            LimitHeader::Reset => RESET,
+            LimitHeader::RateLimit => RATELIMIT,
+            LimitHeader::RateLimitPolicy => RATELIMIT_POLICY,
         }
     }
 }
@@ -141,9 +134,15 @@ pub fn write(
     match style.ietf {
         IetfHeaders::Off => {}
         IetfHeaders::On => {
-            let mut item = String::with_capacity(48);
-            // Writing to a String cannot fail.
-            let _ = write!(item, "{};r={};t={delta_s}", names.name(quota.of), quota.remaining);
+            let (mut remaining, mut reset) = (itoa::Buffer::new(), itoa::Buffer::new());
+            let parts = [
+                names.name(quota.of),
+                ";r=",
+                remaining.format(quota.remaining),
+                ";t=",
+                reset.format(delta_s),
+            ];
+            let item: String = parts.concat();
             if let Ok(item) = HeaderValue::try_from(item) {
                 add(LimitHeader::RateLimit, item);
             }

@@ -109,13 +109,20 @@ pub(super) fn add_limit_headers(
     now: Timestamp,
 ) -> pingora::Result<()> {
     let rules = &snapshot.policies.rules;
-    let mut outcome = Ok(());
+    // Pingora keeps a second map for the letter case of names, which doubles the cost of every
+    // field that is added. Names have no case (RFC 9110 §5.1), so the answer goes on without it.
+    let said = response.get_reason_phrase().filter(|said| Some(*said) != response.status.canonical_reason());
+    let said = said.map(str::to_owned);
+    let placeholder = response_header(response.status, HeaderMap::new());
+    let mut parts = http::response::Parts::from(std::mem::replace(response, placeholder));
     headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-        if outcome.is_ok() && !response.headers.contains_key(header.name()) {
-            outcome = response.insert_header(header.titled(), value);
-        }
+        parts.headers.entry(header.name()).or_insert(value);
     });
-    outcome
+    *response = ResponseHeader::from(parts);
+    match said {
+        Some(reason) => response.set_reason_phrase(Some(&reason)),
+        None => Ok(()),
+    }
 }
 
 fn limited_answer(route: &Route, limited: &Limited, retry_after_s: u64) -> Answer {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 
@@ -12,8 +13,15 @@ use crate::decision::upstream::UpstreamSpec;
 use crate::decision::verdict::Permit;
 use crate::telemetry::{Metrics, UpstreamMetrics};
 
-/// How long an unused connection to a backend is kept.
-const IDLE: Duration = Duration::from_secs(60);
+/// Finds out that an unused connection is dead, and keeps it known to what lies between. Pingora's
+/// own idle timeout would cost every request a timer.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(30),
+    interval: Duration::from_secs(10),
+    count: 3,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::ZERO,
+};
 
 /// The servers of one backend, asked in turn.
 pub struct Upstream {
@@ -86,6 +94,6 @@ fn peer(address: SocketAddr, spec: &UpstreamSpec) -> HttpPeer {
     peer.options.total_connection_timeout = duration(spec.connect_timeout);
     peer.options.read_timeout = duration(spec.read_timeout);
     peer.options.write_timeout = duration(spec.write_timeout);
-    peer.options.idle_timeout = Some(IDLE);
+    peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer
 }

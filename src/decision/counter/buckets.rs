@@ -22,6 +22,8 @@ pub(super) struct Buckets {
     span_ms: u64,
     /// The number of the newest bucket: its start divided by the width.
     last: u64,
+    /// No bucket before this one counts anything.
+    oldest: u64,
     counts: Counts,
 }
 
@@ -38,7 +40,7 @@ impl Buckets {
         } else {
             Counts::Wide(Box::new([0; LEN]))
         };
-        Buckets { span_ms: window.span.as_millis(), last: 0, counts }
+        Buckets { span_ms: window.span.as_millis(), last: 0, oldest: 0, counts }
     }
 
     /// Whether these buckets are those of `window`.
@@ -78,6 +80,11 @@ impl Buckets {
         }
         self.last = bucket;
         self.set(bucket, self.get(bucket).saturating_add(cost));
+        // Each bucket is passed once in its life.
+        self.oldest = self.oldest.max((bucket + 1).saturating_sub(LEN as u64));
+        while self.oldest < bucket && self.get(self.oldest) == 0 {
+            self.oldest += 1;
+        }
     }
 
     /// When the newest bucket is out, milliseconds.
@@ -106,8 +113,7 @@ impl Buckets {
     /// The numbers of the buckets that count at `now`: at most as many as there is room for.
     fn live_buckets(&self, now: Timestamp) -> RangeInclusive<u64> {
         let first = now.floor_millis().saturating_sub(self.span_ms) / self.width_ms();
-        let oldest_kept = (self.last + 1).saturating_sub(LEN as u64);
-        first.max(oldest_kept)..=self.last
+        first.max(self.oldest)..=self.last
     }
 
     /// All live events. The buckets lie in at most two runs, which add up without a lookup each.
