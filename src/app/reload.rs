@@ -66,11 +66,11 @@ impl Reloader {
                 metrics.retain(&names.routes(), &names.upstreams());
                 metrics.reload_succeeded(self.gateway.clock().now());
                 tracing::info!(routes = names.routes.len(), "the configuration was reloaded");
+                for key in waiting {
+                    tracing::warn!(key, "this change needs a restart; everything else is in force");
+                }
             }
             Err(error) => self.refuse(&error.to_string()),
-        }
-        for key in waiting {
-            tracing::warn!(key, "this change needs a restart; everything else is in force");
         }
         files
     }

@@ -1,5 +1,6 @@
 //! `tollgate demo`: the shipped configuration in front of a backend that comes along.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,14 +41,19 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         eprintln!("the system gives no random numbers");
         return ExitCode::FAILURE;
     };
+    // First of all, so that the gateway's configuration can name the port it was given.
+    let (backend, address) = match listen(options.backend) {
+        Ok(listening) => listening,
+        Err(error) => return backend_taken(&options, &error),
+    };
     if options.backend_only {
-        return backend_alone(&options, secret);
+        return backend_alone(&options, backend, secret);
     }
     // Only what the shipped file leaves open is filled in; the file itself is run as it stands.
     let environment = environment
         .with("TOLLGATE_LISTEN", options.listen.to_string())
         .with("TOLLGATE_ADMIN", options.admin.to_string())
-        .with("TOLLGATE_UPSTREAM", options.backend.to_string())
+        .with("TOLLGATE_UPSTREAM", address.to_string())
         .with("JWT_SECRET", secret.clone());
     let source = Source::new(&options.config, environment);
     let loaded = match source.load() {
@@ -62,7 +68,7 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         Err(code) => return code,
     };
     runtime.block_on(async {
-        let backend = match TcpListener::bind(options.backend).await {
+        let backend = match TcpListener::from_std(backend) {
             Ok(backend) => backend,
             Err(error) => return backend_taken(&options, &error),
         };
@@ -72,13 +78,21 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         };
         tokio::spawn(demo::backend(backend, SecretString::from(secret), std::future::pending()));
         let gateway = app.addresses().first().copied().unwrap_or(options.listen);
-        let addresses = demo::Addresses { gateway, admin: app.admin_address(), backend: options.backend };
+        let addresses = demo::Addresses { gateway, admin: app.admin_address(), backend: address };
         println!("{}", demo::banner(&addresses));
         until_stopped(app).await
     })
 }
 
-fn backend_alone(options: &Options, secret: String) -> ExitCode {
+/// Listens for the demo's backend; where it does, is told as well.
+fn listen(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+fn backend_alone(options: &Options, backend: std::net::TcpListener, secret: String) -> ExitCode {
     let runtime = match Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -87,10 +101,13 @@ fn backend_alone(options: &Options, secret: String) -> ExitCode {
         }
     };
     runtime.block_on(async {
-        let backend = match TcpListener::bind(options.backend).await {
+        let backend = match TcpListener::from_std(backend) {
             Ok(backend) => backend,
             Err(error) => return backend_taken(options, &error),
         };
+        if let Ok(address) = backend.local_addr() {
+            println!("The demo's backend is up: http://{address}");
+        }
         // An environment variable lets a gateway in another container check its tokens.
         let secret = std::env::var("JWT_SECRET").ok().filter(|secret| !secret.is_empty()).unwrap_or(secret);
         let interrupted = async {
@@ -107,10 +124,10 @@ fn backend_alone(options: &Options, secret: String) -> ExitCode {
     })
 }
 
-fn backend_taken(options: &Options, error: &std::io::Error) -> ExitCode {
+fn backend_taken(options: &Options, error: &io::Error) -> ExitCode {
     let address = options.backend;
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
+        io::ErrorKind::AddrInUse => {
             eprintln!(
                 "{address} (the demo's backend) is in use by another program; to pick another, use --backend ADDRESS"
             );

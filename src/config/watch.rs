@@ -6,7 +6,7 @@
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -68,14 +68,14 @@ impl From<&Metadata> for Stamp {
 #[derive(Debug)]
 pub struct Watch {
     files: Vec<WatchedFile>,
-    /// What the files last looked like, and since when, while a change settles.
+    /// What the files last looked like, and for how long at least, while a change settles.
     settling: Option<Settling>,
 }
 
 #[derive(Debug)]
 struct Settling {
     stamps: Vec<Option<Stamp>>,
-    since: Instant,
+    quiet: Duration,
 }
 
 /// What a look at the files says.
@@ -111,24 +111,24 @@ impl Watch {
             });
             // The runtime is shutting down: nothing is worth telling any more.
             let Ok(stamps) = looked.await else { return std::future::pending().await };
-            match self.look(stamps, Instant::now()) {
+            match self.look(stamps, pause) {
                 Look::Unchanged | Look::Settling => {}
                 Look::Changed => return,
             }
         }
     }
 
-    fn look(&mut self, stamps: Vec<Option<Stamp>>, now: Instant) -> Look {
+    /// `waited`: at least so long ago was the look before this one.
+    fn look(&mut self, stamps: Vec<Option<Stamp>>, waited: Duration) -> Look {
         if self.files.iter().map(|file| &file.stamp).eq(&stamps) {
             self.settling = None;
             return Look::Unchanged;
         }
         let still = self.settling.as_ref().filter(|settling| settling.stamps == stamps);
-        let since = still.map_or(now, |settling| settling.since);
+        let quiet = still.map_or(Duration::ZERO, |settling| settling.quiet.saturating_add(waited));
         let gone = self.files.iter().zip(&stamps).any(|(file, now)| file.stamp.is_some() && now.is_none());
-        let quiet = if gone { QUIET_WHILE_GONE } else { QUIET };
-        if now.duration_since(since) < quiet {
-            self.settling = Some(Settling { stamps, since });
+        if quiet < if gone { QUIET_WHILE_GONE } else { QUIET } {
+            self.settling = Some(Settling { stamps, quiet });
             return Look::Settling;
         }
         for (file, stamp) in self.files.iter_mut().zip(stamps) {

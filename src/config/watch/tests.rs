@@ -4,12 +4,11 @@ use super::*;
 
 struct Folder {
     root: tempfile::TempDir,
-    now: Instant,
 }
 
 impl Folder {
     fn new() -> Folder {
-        Folder { root: tempfile::tempdir().unwrap(), now: Instant::now() }
+        Folder { root: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -25,16 +24,15 @@ impl Folder {
     }
 
     /// Looks after `ms` more of imagined time.
-    fn look_after(&mut self, watch: &mut Watch, ms: u64) -> Look {
-        self.now += Duration::from_millis(ms);
+    fn look_after(&self, watch: &mut Watch, ms: u64) -> Look {
         let stamps = watch.files.iter().map(|file| Stamp::of(&file.path)).collect();
-        watch.look(stamps, self.now)
+        watch.look(stamps, Duration::from_millis(ms))
     }
 }
 
 #[test]
 fn a_change_is_told_once_after_it_has_been_quiet() {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     folder.write("a.yaml", "one");
     let mut watch = folder.watch(&["a.yaml"]);
     assert_eq!(folder.look_after(&mut watch, 200), Look::Unchanged);
@@ -47,7 +45,7 @@ fn a_change_is_told_once_after_it_has_been_quiet() {
 
 #[test]
 fn each_further_write_starts_the_wait_anew() {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     folder.write("a.yaml", "");
     let mut watch = folder.watch(&["a.yaml"]);
     for size in 1..10 {
@@ -59,7 +57,7 @@ fn each_further_write_starts_the_wait_anew() {
 
 #[test]
 fn a_rename_over_the_file_is_a_change_even_with_the_same_size() {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     folder.write("a.yaml", "one");
     let mut watch = folder.watch(&["a.yaml"]);
     folder.write("a.yaml.tmp", "two");
@@ -71,7 +69,7 @@ fn a_rename_over_the_file_is_a_change_even_with_the_same_size() {
 #[test]
 fn the_symlink_swap_of_a_config_map_is_a_change() {
     use std::os::unix::fs::symlink;
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     for version in ["..v1", "..v2"] {
         fs::create_dir(folder.path(version)).unwrap();
         folder.write(&format!("{version}/a.yaml"), "same");
@@ -88,7 +86,7 @@ fn the_symlink_swap_of_a_config_map_is_a_change() {
 
 #[test]
 fn a_file_gone_for_a_moment_is_waited_for() {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     folder.write("a.yaml", "one");
     let mut watch = folder.watch(&["a.yaml"]);
     fs::remove_file(folder.path("a.yaml")).unwrap();
@@ -101,7 +99,7 @@ fn a_file_gone_for_a_moment_is_waited_for() {
 
 #[test]
 fn a_file_gone_for_good_is_told_once() {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     folder.write("a.yaml", "one");
     let mut watch = folder.watch(&["a.yaml"]);
     fs::remove_file(folder.path("a.yaml")).unwrap();
@@ -112,7 +110,7 @@ fn a_file_gone_for_good_is_told_once() {
 
 #[test]
 fn a_file_that_was_missing_is_a_change_once_it_is_there() {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     let mut watch = folder.watch(&["list.txt"]);
     assert_eq!(folder.look_after(&mut watch, 200), Look::Unchanged);
     folder.write("list.txt", "192.0.2.1");
@@ -122,7 +120,7 @@ fn a_file_that_was_missing_is_a_change_once_it_is_there() {
 
 #[test]
 fn what_changes_while_it_is_read_is_not_missed() {
-    let mut folder = Folder::new();
+    let folder = Folder::new();
     folder.write("a.yaml", "one");
     let read = WatchedFile::about_to_be_read(&folder.path("a.yaml"));
     folder.write("a.yaml", "three");

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::{sleep, timeout};
 use tollgate::app::{App, Source, StartError};
 use tollgate::clock::{Clock, ManualClock};
 use tollgate::config::Environment;
 use tollgate::decision::time::{Span, Timestamp};
 
+use super::PATIENCE;
 use super::backend::Backend;
 use super::client::{Client, get};
 
@@ -20,14 +22,18 @@ pub(crate) struct Gateway {
     pub(crate) admin: SocketAddr,
     config: PathBuf,
     preamble: String,
-    _dir: TempDir,
+    /// Gone with the gateway; none where the test brought a file of its own.
+    _folder: Option<TempDir>,
 }
 
 /// Where the hand-turned clock starts: a whole second, so that tests can count in them.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
+/// How often the gateway is asked for what it does not tell by itself.
+const ASK_EVERY: Duration = Duration::from_millis(10);
+
 /// Listeners on free ports and `upstreams.app` with the backend: what every test's file begins with.
-fn preamble(backend: SocketAddr) -> String {
+pub(crate) fn preamble(backend: SocketAddr) -> String {
     format!(
         "version: 1\nlisten: [{{ address: 127.0.0.1:0 }}]\nadmin: {{ address: 127.0.0.1:0 }}\n\
          upstreams:\n  app:\n    servers: [\"{backend}\"]\n"
@@ -49,19 +55,29 @@ impl Gateway {
 
     /// With a file of the test's own; `preamble` is kept by [`Gateway::edit`].
     pub(crate) async fn launch(preamble: &str, rules: &str, clock: Clock) -> Result<Gateway, StartError> {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let config = dir.path().join("gateway.yaml");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("gateway.yaml");
         std::fs::write(&config, format!("{preamble}{rules}")).expect("a file");
-        let source = Source::new(&config, Environment::empty());
+        let gateway = Gateway::from_file(&config, Environment::empty(), clock).await?;
+        Ok(Gateway { preamble: preamble.to_owned(), _folder: Some(folder), ..gateway })
+    }
+
+    /// With a file that is there already.
+    pub(crate) async fn from_file(
+        config: &Path,
+        environment: Environment,
+        clock: Clock,
+    ) -> Result<Gateway, StartError> {
+        let source = Source::new(config, environment);
         let loaded = source.load()?;
         let app = App::start(source, loaded, clock).await?;
         Ok(Gateway {
             address: app.addresses()[0],
             admin: app.admin_address(),
             app,
-            config,
-            preamble: preamble.to_owned(),
-            _dir: dir,
+            config: config.to_owned(),
+            preamble: String::new(),
+            _folder: None,
         })
     }
 
@@ -74,36 +90,71 @@ impl Gateway {
         self.config.parent().expect("a file has a folder")
     }
 
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Writes new rules over the old ones, as an editor does; it takes effect when it does.
     pub(crate) fn edit(&self, rules: &str) {
-        std::fs::write(&self.config, format!("{}{rules}", self.preamble)).expect("the file is there");
+        std::fs::write(&self.config, self.whole(rules)).expect("the file is there");
+    }
+
+    /// Puts a new file in the place of the old one in a single step, as careful editors do.
+    pub(crate) fn replace(&self, rules: &str) {
+        let beside = self.config.with_extension("yaml.new");
+        std::fs::write(&beside, self.whole(rules)).expect("the folder is there");
+        std::fs::rename(&beside, &self.config).expect("the file is replaced");
+    }
+
+    /// The whole file with these rules.
+    pub(crate) fn whole(&self, rules: &str) -> String {
+        format!("{}{rules}", self.preamble)
+    }
+
+    /// Asks for a reload, as SIGHUP does.
+    pub(crate) async fn ask_for_reload(&self) {
+        self.app.reload_handle().send(()).await.expect("the reloader is there");
+    }
+
+    /// The page of metrics.
+    pub(crate) async fn metrics(&self) -> String {
+        get(self.admin, "/metrics").await.text().to_owned()
     }
 
     /// The value of a metric line that starts with `series`; zero while there is none.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
-        let page = get(self.admin, "/metrics").await;
-        let line = page
-            .text()
-            .lines()
-            .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-        line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().expect("a number"))
+        value_of(series, &self.metrics().await)
     }
 
     /// Waits until so many reloads of this result (`ok`, `failed`) were made, the start included.
     pub(crate) async fn reloaded(&self, result: &str, count: u32) {
-        let series = format!("tollgate_reloads_total{{result=\"{result}\"}}");
-        let reached = async {
-            while self.metric(&series).await < f64::from(count) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(super::PATIENCE, reached).await.expect("the reload is counted in time");
+        reloaded(self.admin, result, count).await;
     }
 
     /// Stops it in an orderly way; whether every request in flight finished.
     pub(crate) async fn stop(self) -> bool {
         self.app.stop(Duration::from_secs(5)).await
     }
+}
+
+/// The same for a gateway known by its admin address alone.
+pub(crate) async fn reloaded(admin: SocketAddr, result: &str, count: u32) {
+    let series = format!("tollgate_config_reloads_total{{result=\"{result}\"}}");
+    let mut client = Client::connect(admin).await;
+    let reached = async {
+        while value_of(&series, client.request("GET", "/metrics").send().await.text()) < f64::from(count) {
+            sleep(ASK_EVERY).await;
+        }
+    };
+    if timeout(PATIENCE, reached).await.is_err() {
+        panic!("waited {PATIENCE:?} for {count} reloads that are {result}");
+    }
+}
+
+/// The value of the series of this name and these labels; zero if it is not on the page.
+pub(crate) fn value_of(series: &str, page: &str) -> f64 {
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0.0, |value| value.parse().expect("a number"))
 }
 
 /// Seconds on the hand-turned clock.
