@@ -26,7 +26,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{Cause, Grounds, Permit, conclude};
 use crate::store::Store;
-use crate::telemetry::{Metrics, RefusalLine, RefusalLog, StoreGauges, Verdict};
+use crate::telemetry::{FailureLog, Metrics, RefusalLine, RefusalLog, StoreGauges, Verdict};
 
 /// Decides every request. Lives as long as the process; the policies come and go.
 pub struct Gateway {
@@ -35,6 +35,7 @@ pub struct Gateway {
     hasher: KeyHasher,
     metrics: Metrics,
     refusals: RefusalLog,
+    failures: FailureLog,
 }
 
 /// The head of a request as the edge sees it.
@@ -103,10 +104,12 @@ struct Seen {
 impl Gateway {
     /// How many refusals a second are worth a line each.
     const REFUSAL_LINES_A_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+    const FAILURE_LINES_A_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
     pub fn new(store: Store, clock: Clock, hasher: KeyHasher, metrics: Metrics) -> Gateway {
         let refusals = RefusalLog::new(Gateway::REFUSAL_LINES_A_SECOND);
-        Gateway { store, clock, hasher, metrics, refusals }
+        let failures = FailureLog::new(Gateway::FAILURE_LINES_A_SECOND);
+        Gateway { store, clock, hasher, metrics, refusals, failures }
     }
 
     pub fn clock(&self) -> &Clock {
@@ -122,14 +125,21 @@ impl Gateway {
         self.store.sweep(self.clock.now());
     }
 
-    /// Tells the log how many refusals it was spared, if any.
+    /// Tells the log how many lines it was spared, if any.
     pub fn report_suppressed(&self) {
-        self.refusals.report_suppressed(self.clock.now());
+        let now = self.clock.now();
+        self.refusals.report_suppressed(now);
+        self.failures.report_suppressed(now);
+    }
+
+    /// Notes that a backend gave no answer.
+    pub fn backend_failed(&self, upstream: &str, reason: &str) {
+        self.failures.failed(upstream, reason, self.clock.now());
     }
 
     /// Brings the gauges up to date, before a scrape.
     pub fn refresh_gauges(&self) {
-        let size = self.store.size();
+        let size = self.store.size(self.clock.now());
         self.metrics.set_store(StoreGauges {
             keys: size.keys,
             keys_max: size.keys_max,

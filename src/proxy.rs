@@ -157,13 +157,19 @@ impl ProxyHttp for Edge {
         }
     }
 
+    /// Pingora's own line would show the target with its query, which may hold secrets. What the
+    /// operator needs to know is in the gateway's line.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let status = failure_status(error);
         if *error.esource() == ErrorSource::Upstream
             && let Some(upstream) = ctx.upstream()
         {
             upstream.metrics().failed(failure_kind(error));
-            tracing::warn!(upstream = upstream.name(), error = %error.etype().as_str(), "the backend gave no answer");
+            self.gateway.backend_failed(upstream.name(), error.etype().as_str());
         }
         if let Some(status) = status {
             let now = self.gateway.clock().now();

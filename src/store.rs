@@ -40,9 +40,9 @@ impl Store {
         }
     }
 
-    pub fn size(&self) -> StoreSize {
+    pub fn size(&self, now: Timestamp) -> StoreSize {
         match self {
-            Store::Memory(memory) => memory.size(),
+            Store::Memory(memory) => memory.size(now),
         }
     }
 

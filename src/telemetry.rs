@@ -1,10 +1,12 @@
 //! What operators see of the gateway: metrics and log lines.
 
+mod failures;
 mod lines;
 pub mod log;
 pub mod metrics;
 pub mod refusals;
 
+pub use self::failures::FailureLog;
 pub use self::metrics::{
     LimitLabels, Metrics, RouteMetrics, StoreGauges, UpstreamFailure, UpstreamMetrics, Verdict,
 };

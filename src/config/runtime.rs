@@ -57,6 +57,8 @@ pub struct Frozen {
     admin_address: SocketAddr,
     workers: usize,
     max_keys: usize,
+    metrics_public: bool,
+    log: LogFormat,
 }
 
 impl Frozen {
@@ -66,17 +68,21 @@ impl Frozen {
             admin_address: config.admin.address,
             workers: config.workers,
             max_keys: config.store.max_keys,
+            metrics_public: config.admin.metrics_public,
+            log: config.log,
         }
     }
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin_address, workers, max_keys } = Frozen::of(other);
+        let Frozen { listen, admin_address, workers, max_keys, metrics_public, log } = Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
             ("admin.address", self.admin_address != admin_address),
             ("server.workers", self.workers != workers),
             ("store.max_keys", self.max_keys != max_keys),
+            ("admin.metrics_public", self.metrics_public != metrics_public),
+            ("events.log", self.log != log),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }

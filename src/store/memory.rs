@@ -60,13 +60,13 @@ impl MemoryStore {
         self.run(charges, now, Intent::Look)
     }
 
-    pub fn size(&self) -> StoreSize {
+    pub fn size(&self, now: Timestamp) -> StoreSize {
         let mut size = StoreSize { keys_max: self.keys_max as u64, ..StoreSize::default() };
         for shard in &self.shards {
             let shard = shard.0.lock();
             size.keys += shard.keys() as u64;
             size.shared += shard.shared() as u64;
-            size.blocks += shard.blocks() as u64;
+            size.blocks += shard.blocks(now) as u64;
         }
         size
     }
@@ -100,9 +100,10 @@ impl MemoryStore {
                 Judgement::Admits if admitted && intent == Intent::Charge => {
                     self.shard(&mut guards, charge).charge(charge, now);
                 }
-                Judgement::Exceeded { .. } => {
+                Judgement::Exceeded { retry_at, .. } => {
                     if let Some(rule) = &charge.limit.block {
-                        let until = self.shard(&mut guards, charge).block(charge.key, rule, now);
+                        let shard = self.shard(&mut guards, charge);
+                        let until = shard.block(charge.key, rule, retry_at, now);
                         tally.judgement = Judgement::Blocked { until };
                     }
                 }

@@ -27,8 +27,9 @@ impl Blocks {
         Blocks { by_key: HashMap::new(), by_end: BTreeSet::new(), blocks_max }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len()
+    /// How many keys are blocked; those that are only remembered do not count.
+    pub(super) fn count(&self, now: Timestamp) -> usize {
+        self.by_end.len() - self.over(now).count()
     }
 
     pub(super) fn blocked_until(&self, key: KeyHash, now: Timestamp) -> Option<Timestamp> {
@@ -38,7 +39,15 @@ impl Blocks {
         self.by_key.get(&key).map(|block| block.until).filter(|&until| until > now)
     }
 
-    pub(super) fn start(&mut self, key: KeyHash, rule: &BlockRule, now: Timestamp) -> Timestamp {
+    /// A block that ended before its limit admits the key again would announce a time at which
+    /// the next request is refused, and start the next, longer block.
+    pub(super) fn start(
+        &mut self,
+        key: KeyHash,
+        rule: &BlockRule,
+        retry_at: Timestamp,
+        now: Timestamp,
+    ) -> Timestamp {
         let level = match self.remove(key) {
             Some(earlier) if earlier.forget_at > now => earlier.level.saturating_add(1),
             Some(_) | None => 0,
@@ -48,7 +57,7 @@ impl Blocks {
         {
             self.remove(ends_first);
         }
-        let until = now.plus(rule.span_at(level));
+        let until = now.plus(rule.span_at(level)).max(retry_at);
         self.by_key.insert(key, Block { until, level, forget_at: until.plus(rule.forget) });
         self.by_end.insert((until, key));
         until
@@ -56,13 +65,16 @@ impl Blocks {
 
     /// Drops blocks that are over and forgotten.
     pub(super) fn forget_old(&mut self, now: Timestamp) {
-        let over: Vec<KeyHash> =
-            self.by_end.iter().take_while(|(end, _)| *end <= now).map(|&(_, key)| key).collect();
+        let over: Vec<KeyHash> = self.over(now).collect();
         for key in over {
             if self.by_key.get(&key).is_some_and(|block| block.forget_at <= now) {
                 self.remove(key);
             }
         }
+    }
+
+    fn over(&self, now: Timestamp) -> impl Iterator<Item = KeyHash> + '_ {
+        self.by_end.iter().take_while(move |(end, _)| *end <= now).map(|&(_, key)| key)
     }
 
     fn remove(&mut self, key: KeyHash) -> Option<Block> {

@@ -67,8 +67,8 @@ impl Shard {
         self.shared.len()
     }
 
-    pub(super) fn blocks(&self) -> usize {
-        self.blocks.len()
+    pub(super) fn blocks(&self, now: Timestamp) -> usize {
+        self.blocks.count(now)
     }
 
     /// What the counter of a charge says, changing nothing but to make room.
@@ -112,9 +112,15 @@ impl Shard {
         self.sweep(2, now);
     }
 
-    /// Starts the next block of a key; the time at which it ends.
-    pub(super) fn block(&mut self, key: KeyHash, rule: &BlockRule, now: Timestamp) -> Timestamp {
-        self.blocks.start(key, rule, now)
+    /// Starts the next block of a key, which ends no earlier than its limit admits it again; when.
+    pub(super) fn block(
+        &mut self,
+        key: KeyHash,
+        rule: &BlockRule,
+        retry_at: Timestamp,
+        now: Timestamp,
+    ) -> Timestamp {
+        self.blocks.start(key, rule, retry_at, now)
     }
 
     /// Drops what is over among blocks and shared counters; the number of slots to sweep.

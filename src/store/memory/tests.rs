@@ -111,6 +111,24 @@ fn an_exceeded_limit_blocks_its_key_and_the_next_block_is_longer() {
     assert_eq!(store.take(&[charge(&limit, 1)], much_later).list[0].judgement, Judgement::Blocked { until });
 }
 
+#[test]
+fn a_block_shorter_than_its_window_ends_with_the_window() {
+    let store = MemoryStore::new(1000);
+    let block = BlockRule {
+        span: Span::from_secs(3),
+        factor_percent: 200,
+        max: Span::from_secs(60),
+        forget: Span::from_secs(1000),
+    };
+    let limit = Limit { block: Some(block), ..limit("l", &[(1, 60)]) };
+    assert!(admits(&store.take(&[charge(&limit, 1)], NOW)));
+    let until = NOW.plus(Span::from_secs(60));
+    assert_eq!(store.take(&[charge(&limit, 1)], NOW).list[0].judgement, Judgement::Blocked { until });
+    assert_eq!(store.size(NOW).blocks, 1);
+    assert!(admits(&store.take(&[charge(&limit, 1)], until)), "the announced time is honest");
+    assert_eq!(store.size(until).blocks, 0, "a block that is over is only remembered");
+}
+
 /// 64 threads on one key with a standing clock: exactly the smallest window is admitted, ever.
 #[test]
 fn parallel_takes_admit_exactly_the_maximum() {
@@ -125,15 +143,14 @@ fn parallel_takes_admit_exactly_the_maximum() {
             let (store, limits, admitted, start) = (&store, &limits, &admitted, &start);
             scope.spawn(move || {
                 start.wait();
-                for round in 0..ROUNDS {
-                    let value = round as u64;
+                for (value, admitted) in (0_u64..).zip(admitted) {
                     // Half of the threads name the limits the other way round.
                     let mut charges = [charge(&limits[0], value), charge(&limits[1], value)];
                     if thread % 2 == 1 {
                         charges.reverse();
                     }
                     if admits(&store.take(&charges, NOW)) {
-                        admitted[round].fetch_add(1, Ordering::Relaxed);
+                        admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });
@@ -170,7 +187,7 @@ fn a_flood_of_keys_pushes_nobody_out() {
         shared += u64::from(store.take(&[charge(&limit_of_three, value)], NOW).shared);
     }
 
-    let size = store.size();
+    let size = store.size(NOW);
     assert!(size.keys <= KEYS_MAX as u64, "{size:?}");
     assert!(size.shared <= KEYS_MAX as u64 / 4, "{size:?}");
     assert!(shared >= FLOOD - KEYS_MAX as u64 - 1, "{shared} were told that they share a counter");
@@ -184,8 +201,8 @@ fn a_flood_of_keys_pushes_nobody_out() {
     assert!(during <= 2);
     let later = NOW.plus(Span::from_secs(2 * 3600));
     store.sweep(later);
-    assert_eq!(store.size().keys, 0);
-    assert_eq!(store.size().shared, 0);
+    assert_eq!(store.size(later).keys, 0);
+    assert_eq!(store.size(later).shared, 0);
     let after = (0..10).filter(|_| admits(&store.take(&[charge(&limit_of_three, newcomer)], later))).count();
     assert_eq!(after, 2);
 }

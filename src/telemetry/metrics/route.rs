@@ -25,12 +25,10 @@ pub enum Verdict {
     /// Refused for a body that a key needs and cannot be had.
     BodyRefused,
     NoRoute,
-    /// Refused because the store or the backend was away.
-    Unavailable,
 }
 
 impl Verdict {
-    pub(super) const ALL: [Verdict; 9] = [
+    pub(super) const ALL: [Verdict; 8] = [
         Verdict::Admitted,
         Verdict::Exempt,
         Verdict::Limited,
@@ -39,7 +37,6 @@ impl Verdict {
         Verdict::Malformed,
         Verdict::BodyRefused,
         Verdict::NoRoute,
-        Verdict::Unavailable,
     ];
 
     /// The value of the `verdict` label.
@@ -53,7 +50,6 @@ impl Verdict {
             Verdict::Malformed => "malformed",
             Verdict::BodyRefused => "body_refused",
             Verdict::NoRoute => "no_route",
-            Verdict::Unavailable => "unavailable",
         }
     }
 }

@@ -22,9 +22,9 @@ fn verdicts_are_counted_by_route() {
     let route = login(&metrics);
     route.count(Verdict::Admitted);
     route.count(Verdict::Admitted);
-    route.count(Verdict::Unavailable);
+    route.count(Verdict::Denied);
     check(&metrics, r#"tollgate_requests_total{route="login",verdict="admitted"} 2"#);
-    check(&metrics, r#"tollgate_requests_total{route="login",verdict="unavailable"} 1"#);
+    check(&metrics, r#"tollgate_requests_total{route="login",verdict="denied"} 1"#);
     check(&metrics, r#"tollgate_requests_total{route="login",verdict="body_refused"} 0"#);
 }
 
