@@ -20,7 +20,7 @@ use crate::harness::PATIENCE;
 use crate::harness::backend::Backend;
 use crate::harness::binary::{Running, Signal};
 use crate::harness::client::{Answer, Client};
-use crate::harness::gateway::{Gateway, START, preamble, reloaded};
+use crate::harness::gateway::{Gateway, START, preamble, reloaded, replace};
 
 fn number(answer: &Answer, name: &str) -> u64 {
     let value = answer.headers.get(name);
@@ -55,7 +55,7 @@ async fn left_after(before: String, after: String) -> u64 {
     for _ in 0..3 {
         assert_eq!(get(&mut client, "/r").await.status, 200);
     }
-    gateway.replace(&after);
+    gateway.edit(&after);
     gateway.reloaded("ok", 2).await;
     let left = remaining(&mut client, "/r").await;
     assert_eq!(backend.connections(), 1, "the connection to the backend is kept as well");
@@ -152,7 +152,7 @@ async fn a_broken_edit_is_refused_whole_and_the_last_good_one_stays() {
         ("no routes at all", String::new()),
     ];
     for (count, (what, text)) in (1..).zip(broken) {
-        gateway.replace(&text);
+        gateway.edit(&text);
         gateway.reloaded("failed", count).await;
         let left = remaining(&mut client, "/r").await;
         assert_eq!(left, 100 - u64::from(count), "{what}");
@@ -243,17 +243,17 @@ async fn a_list_that_is_edited_is_read_again() {
     let (gateway, _clock) = Gateway::with_clock(&backend, &limited).await;
     let mut client = gateway.client().await;
     let list = gateway.folder().join("deny.txt");
-    fs::write(&list, "192.0.2.1\n").unwrap();
+    replace(&list, "192.0.2.1\n");
     gateway.edit(&format!("access: {{ deny: [\"file:deny.txt\"] }}\n{limited}"));
     gateway.reloaded("ok", 2).await;
     assert_eq!(get(&mut client, "/r").await.status, 200);
-    fs::write(&list, "192.0.2.1\n127.0.0.0/8\n").unwrap();
+    replace(&list, "192.0.2.1\n127.0.0.0/8\n");
     gateway.reloaded("ok", 3).await;
     assert_eq!(get(&mut client, "/r").await.status, 403);
-    fs::write(&list, "127.0.0.0/8 or so\n").unwrap();
+    replace(&list, "127.0.0.0/8 or so\n");
     gateway.reloaded("failed", 1).await;
     assert_eq!(get(&mut client, "/r").await.status, 403, "a broken list is refused as well");
-    fs::write(&list, "# nobody\n").unwrap();
+    replace(&list, "# nobody\n");
     gateway.reloaded("ok", 4).await;
     assert_eq!(get(&mut client, "/r").await.status, 200);
 }
@@ -293,7 +293,7 @@ async fn a_key_set_that_is_edited_is_read_again() {
     let (old, new) = (Signer::new("old"), Signer::new("new"));
     let write_keys = |keys: &[&Signer]| {
         let keys: Vec<_> = keys.iter().map(|signer| signer.jwk()).collect();
-        fs::write(folder.path().join("keys.json"), serde_json::json!({ "keys": keys }).to_string()).unwrap();
+        replace(&folder.path().join("keys.json"), &serde_json::json!({ "keys": keys }).to_string());
     };
     write_keys(&[&old]);
     let user = "user: { jwt: { algorithms: [EdDSA], jwks_file: keys.json } }\n";
@@ -331,8 +331,7 @@ async fn a_hangup_reloads_and_what_cannot_change_is_named() {
     let text = fs::read_to_string(running.config()).unwrap();
     let text = text.replace("listen: [{ address: 127.0.0.1:0 }]", "listen: [{ address: 127.0.0.1:1 }]");
     let text = text.replace("admin: { address: 127.0.0.1:0 }", "admin: { address: 127.0.0.1:2 }");
-    fs::write(running.config(), format!("{text}server: {{ workers: 3 }}\n").replace("10/hour", "20/hour"))
-        .unwrap();
+    replace(&running.config(), &format!("{text}server: {{ workers: 3 }}\n").replace("10/hour", "20/hour"));
     for key in ["listen", "admin.address", "server.workers"] {
         let needs = format!("\"key\":\"{key}\"");
         let line = running.binary.stdout.line_with(&needs).await;
@@ -417,7 +416,7 @@ async fn two_hundred_reloads_under_load_lose_no_request_and_no_count() {
     let gateway = Gateway::start(&backend, &shapes[0]).await;
     let load = Load::start(&gateway, 6).await;
     for (round, shape) in (1..=RELOADS).zip(shapes.iter().cycle().skip(1)) {
-        gateway.replace(shape);
+        gateway.edit(shape);
         gateway.ask_for_reload().await;
         gateway.reloaded("ok", round + 1).await;
         load.more(1).await;
@@ -426,7 +425,7 @@ async fn two_hundred_reloads_under_load_lose_no_request_and_no_count() {
     assert_eq!(gateway.metric("tollgate_config_reloads_total{result=\"failed\"}").await, 0.0);
     assert_eq!(backend.count(), answered, "every answer came from the backend");
 
-    gateway.replace(&shapes[0]);
+    gateway.edit(&shapes[0]);
     gateway.ask_for_reload().await;
     let mut client = gateway.client().await;
     let last = loop {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::PATIENCE;
 use super::backend::Backend;
-use super::gateway::preamble;
+use super::gateway::{preamble, replace};
 
 /// A process of `tollgate`; killed and reaped when dropped.
 pub(crate) struct Binary {
@@ -175,8 +175,8 @@ impl Running {
         self.folder.path().join("gateway.yaml")
     }
 
-    /// Writes new rules over the old ones.
+    /// Puts new rules in the place of the old ones.
     pub(crate) fn edit(&self, rules: &str) {
-        std::fs::write(self.config(), format!("{}{rules}", self.preamble)).expect("the file is there");
+        replace(&self.config(), &format!("{}{rules}", self.preamble));
     }
 }

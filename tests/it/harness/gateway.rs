@@ -94,16 +94,9 @@ impl Gateway {
         &self.config
     }
 
-    /// Writes new rules over the old ones, as an editor does; it takes effect when it does.
+    /// Puts new rules in the place of the old ones; they take effect when they do.
     pub(crate) fn edit(&self, rules: &str) {
-        std::fs::write(&self.config, self.whole(rules)).expect("the file is there");
-    }
-
-    /// Puts a new file in the place of the old one in a single step, as careful editors do.
-    pub(crate) fn replace(&self, rules: &str) {
-        let beside = self.config.with_extension("yaml.new");
-        std::fs::write(&beside, self.whole(rules)).expect("the folder is there");
-        std::fs::rename(&beside, &self.config).expect("the file is replaced");
+        replace(&self.config, &self.whole(rules));
     }
 
     /// The whole file with these rules.
@@ -137,7 +130,16 @@ impl Gateway {
     }
 }
 
-/// The same for a gateway known by its admin address alone.
+/// Puts a new file in the place of the old one in a single step, as careful editors do: however slow the day, no
+/// reader finds it empty or half written.
+pub(crate) fn replace(file: &Path, text: &str) {
+    let mut beside = file.as_os_str().to_owned();
+    beside.push(".new");
+    std::fs::write(&beside, text).expect("the folder is there");
+    std::fs::rename(&beside, file).expect("the file is replaced");
+}
+
+/// [`Gateway::reloaded`] of a gateway known by its admin address alone.
 pub(crate) async fn reloaded(admin: SocketAddr, result: &str, count: u32) {
     let series = format!("tollgate_config_reloads_total{{result=\"{result}\"}}");
     let mut client = Client::connect(admin).await;
