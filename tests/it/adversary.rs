@@ -115,8 +115,8 @@ async fn no_timing_gets_one_more_than_the_limit_through() {
         for &(max, window) in windows {
             let proof = overrun(admitted, max, window);
             assert!(proof.is_none(), "{path} admitted more than {max} in {window:?}: {proof:?}");
-            // The windows were filled, and opened again: an adversary who is refused everything proves nothing.
-            assert!(admitted.len() > 2 * max, "{path} admitted {} only", admitted.len());
+            // An adversary who gets nothing through after the first window proves nothing.
+            assert!(admitted.len() > max, "{path} admitted {} only", admitted.len());
         }
     }
 }
@@ -127,7 +127,7 @@ async fn waiting_as_long_as_retry_after_says_succeeds() {
 routes:
   - { name: one, match: { path: /one }, upstream: app, limits: [{ key: ip, windows: { w: 1/1s } }] }
   - { name: two, match: { path: /two }, upstream: app, limits: [{ key: ip, windows: { w: 2/2s } }] }
-  - { name: many, match: { path: /many }, upstream: app, limits: [{ key: ip, windows: { w: 70/1s } }] }
+  - { name: many, match: { path: /many }, upstream: app, limits: [{ key: ip, windows: { w: 65/3s } }] }
   - { name: paced, match: { path: /paced }, upstream: app, limits: [{ key: ip, smooth: { rate: 1/s, burst: 2 } }] }
 ";
     let backend = Backend::ok().await;
@@ -136,7 +136,7 @@ routes:
     for path in ["/one", "/two", "/many", "/paced"] {
         let mut client = Client::connect(running.address).await;
         waiting.spawn(async move {
-            for _ in 0..3 {
+            for _ in 0..2 {
                 let refused = loop {
                     let answer = client.request("GET", path).send().await;
                     if answer.status == 429 {
@@ -145,7 +145,7 @@ routes:
                 };
                 let refused_at = Instant::now();
                 let retry_after_s: u64 = refused.headers.get("retry-after").unwrap().parse().unwrap();
-                assert!((1..=2).contains(&retry_after_s), "{path}: {retry_after_s}");
+                assert!((1..=4).contains(&retry_after_s), "{path}: {retry_after_s}");
                 sleep_until((refused_at + Duration::from_secs(retry_after_s)).into()).await;
                 let answer = client.request("GET", path).send().await;
                 assert_eq!(answer.status, 200, "{path} after {retry_after_s} s");

@@ -49,7 +49,6 @@ async fn run_serves_and_a_termination_lets_the_request_in_flight_finish() {
         let ended = running.binary.ended().await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{signal:?}: {}", ended.stdout);
         assert!(!ended.stdout.contains("did not finish"), "{}", ended.stdout);
-        assert!(TcpListener::bind(address).is_ok(), "the port is free again");
     }
 }
 
@@ -71,10 +70,9 @@ async fn a_second_signal_does_not_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_named_with_its_key_and_the_way_out() {
     let backend = Backend::ok().await;
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
+    let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
     let whole = format!("{}{OPEN}", preamble(backend.addr()));
-    let _held = TcpListener::bind(&taken);
     for (key, line) in [("listen", "listen: [{ address: "), ("admin.address", "admin: { address: ")] {
         let config = whole.replace(&format!("{line}127.0.0.1:0"), &format!("{line}{taken}"));
         let folder = folder_with(&config);
