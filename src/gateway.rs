@@ -180,6 +180,10 @@ impl Gateway {
         if standing == Standing::Denied {
             return Err(Refusal::Denied);
         }
+        // Pingora refuses it, but not in lower case.
+        if *head.method == Method::CONNECT {
+            return Err(Refusal::Malformed { detail: "CONNECT is not supported.".into() });
+        }
         seen.path = Some(NormalPath::parse(head.path)?);
         let path = seen.path.as_ref().ok_or(Refusal::NoRoute)?;
         let preflight = preflight_method(&head);

@@ -7,7 +7,7 @@ mod parameters;
 
 use std::fmt;
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, TRANSFER_ENCODING};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -42,6 +42,8 @@ pub enum BodyFault {
     Charset,
     #[error("The body must not be compressed: Content-Encoding is not supported here.")]
     ContentEncoding,
+    #[error("The body must not be compressed: no Transfer-Encoding but chunked is supported here.")]
+    TransferCoding,
     #[error("The multipart boundary must be 1 to 70 letters, digits or any of '()+_,-./:=?.")]
     Boundary,
     #[error("The body is not valid UTF-8.")]
@@ -50,6 +52,8 @@ pub enum BodyFault {
     Json { at: usize, fault: JsonFault },
     #[error("The form {0}.")]
     Form(PairFault),
+    #[error("The body looks like JSON, which does not fit its Content-Type.")]
+    JsonAsForm,
     #[error("The multipart body {0}.")]
     Multipart(MultipartFault),
     #[error("The field {0:?} is there several times, or in several spellings; send it once.")]
@@ -119,6 +123,8 @@ impl BodyFault {
             | BodyFault::ContentType
             | BodyFault::Charset
             | BodyFault::ContentEncoding
+            | BodyFault::TransferCoding
+            | BodyFault::JsonAsForm
             | BodyFault::Boundary => BodyFaultKind::Unsupported,
             BodyFault::NotUtf8
             | BodyFault::Json { .. }
@@ -132,8 +138,12 @@ impl BodyFault {
 }
 
 impl Media {
-    /// From Content-Type and Content-Encoding, before the body is read. A request without a body needs no call.
+    /// From Content-Type and the encodings, before the body is read. A request without a body needs no call.
     pub fn of(headers: &HeaderMap) -> Result<Media, BodyFault> {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+        if !codings.all(|line| line.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+            return Err(BodyFault::TransferCoding);
+        }
         for line in headers.get_all(CONTENT_ENCODING) {
             let line = line.to_str().map_err(|_| BodyFault::ContentEncoding)?;
             let is_plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");

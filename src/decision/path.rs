@@ -27,10 +27,13 @@ pub enum RiskyByte {
     Backslash = 2,
     /// `%00`
     Nul = 4,
+    /// `%3B`
+    Semicolon = 8,
 }
 
 impl RiskyByte {
-    pub const ALL: [RiskyByte; 3] = [RiskyByte::Slash, RiskyByte::Backslash, RiskyByte::Nul];
+    pub const ALL: [RiskyByte; 4] =
+        [RiskyByte::Slash, RiskyByte::Backslash, RiskyByte::Nul, RiskyByte::Semicolon];
 
     /// As it stands in a normal path.
     pub const fn escape(self) -> &'static str {
@@ -38,6 +41,7 @@ impl RiskyByte {
             RiskyByte::Slash => "%2F",
             RiskyByte::Backslash => "%5C",
             RiskyByte::Nul => "%00",
+            RiskyByte::Semicolon => "%3B",
         }
     }
 }
@@ -87,7 +91,7 @@ pub enum PathFault {
     Escape,
     #[error("The path does not decode to valid UTF-8.")]
     NotUtf8,
-    #[error("The path contains . or .. beside an encoded slash, backslash or NUL.")]
+    #[error("The path contains . or .. beside an encoded slash, backslash, semicolon or NUL.")]
     HiddenDots,
 }
 
@@ -247,7 +251,7 @@ fn push_normal(out: &mut String, segment: &[u8]) {
 /// Whether a backend that decodes and only then splits the path would find dots to resolve here.
 fn hides_dots(segment: &str) -> bool {
     let decoded = decode_segment(segment);
-    decoded.contains(['/', '\\', '\0'])
+    decoded.contains(['/', '\\', '\0', ';'])
         && decoded
             .split(['/', '\\'])
             .map(|piece| piece.split([';', '\0']).next().unwrap_or_default())

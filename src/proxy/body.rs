@@ -43,6 +43,8 @@ async fn read_all(session: &mut Session) -> Result<Bytes, BodyUnread> {
             Ok(None) => break,
             Err(error) => {
                 tracing::debug!(%error, "a request body broke off");
+                // Nobody knows where it ends: what follows must not be taken for a request.
+                downstream.set_keepalive(None);
                 return Err(BodyUnread::ClientGone);
             }
         }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use http::header::CONTENT_LENGTH;
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
@@ -39,12 +40,20 @@ fn is_override(name: &str) -> bool {
     )
 }
 
-/// Sets the path of a request in its normal form, keeping the query as it came.
+/// Sets the target to the path in its normal form and the query as the gateway read it.
+///
+/// The raw target is what the backend gets, and it may hold more than the URI was made of: a scheme,
+/// an authority, bytes that are not UTF-8, or no path at all.
 pub(super) fn set_path(request: &mut RequestHeader, path: &str) -> pingora::Result<()> {
-    if request.uri.path() == path && request.uri.scheme().is_none() {
+    let query = request.uri.query();
+    let is_so_already = request.raw_path().strip_prefix(path.as_bytes()).is_some_and(|rest| match query {
+        Some(query) => rest.strip_prefix(b"?") == Some(query.as_bytes()),
+        None => rest.is_empty(),
+    });
+    if is_so_already {
         return Ok(());
     }
-    let target = match request.uri.query() {
+    let target = match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
@@ -74,6 +83,7 @@ fn is_disguise(name: &str) -> bool {
 
 /// Removes what a client must not say and adds what the gateway knows.
 pub(super) fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
+    settle_length(request)?;
     let unwelcome: SmallVec<[HeaderName; 4]> =
         request.headers.keys().filter(|name| origin.forbids(name)).cloned().collect();
     for name in unwelcome {
@@ -93,12 +103,34 @@ pub(super) fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> p
     request.insert_header("X-Forwarded-For", chain)
 }
 
+/// One length in plain digits in place of a list of equal ones (RFC 9110 §8.6) or one with leading zeros:
+/// Pingora lets them through and backends read them in several ways.
+fn settle_length(request: &mut RequestHeader) -> pingora::Result<()> {
+    let mut lines = request.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else { return Ok(()) };
+    let is_plain = first.as_bytes().iter().all(u8::is_ascii_digit) && !first.as_bytes().starts_with(b"0");
+    if (is_plain || first == "0") && lines.next().is_none() {
+        return Ok(());
+    }
+    let length = first.to_str().ok().and_then(|list| list.split(',').next()?.trim().parse::<u64>().ok());
+    let length = length.ok_or_else(|| Error::new(ErrorType::InvalidHTTPHeader))?;
+    request.insert_header(CONTENT_LENGTH, HeaderValue::from(length))
+}
+
 impl Origin<'_> {
     fn forbids(&self, name: &HeaderName) -> bool {
         let text = name.as_str();
         // To some backends a name with an underscore is the one with a hyphen (CGI).
-        let overrides = || text.contains('_') || is_override(text);
-        let poses = || is_disguise(text) || self.user_header == Some(name);
+        let hyphenated = if text.contains('_') { Some(text.replace('_', "-")) } else { None };
+        let overrides = || hyphenated.is_some() || is_override(text);
+        let poses = || match &hyphenated {
+            Some(as_cgi) => {
+                is_disguise(as_cgi)
+                    || X_FORWARDED_FOR == as_cgi.as_str()
+                    || self.user_header.is_some_and(|user_header| user_header == as_cgi.as_str())
+            }
+            None => is_disguise(text) || self.user_header == Some(name),
+        };
         (self.overrides == OverrideHeaders::Stripped && overrides()) || (!self.peer_is_trusted && poses())
     }
 }

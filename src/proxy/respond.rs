@@ -81,6 +81,8 @@ pub(super) async fn backend_failed(
     status: StatusCode,
     now: Timestamp,
 ) -> pingora::Result<()> {
+    // The connection is not used again, and the client is told so.
+    session.set_keepalive(None);
     let detail = match status {
         StatusCode::GATEWAY_TIMEOUT => "The backend did not answer in time.",
         StatusCode::BAD_GATEWAY => "The backend could not be reached.",

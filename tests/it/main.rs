@@ -3,11 +3,19 @@
 
 mod adversary;
 mod binary;
+mod access;
+mod answers;
+mod bodies;
+mod clients;
 mod config;
 mod demo;
+mod forwarding;
 mod harness;
 mod logs;
 mod metrics;
 mod reload;
 mod shipped;
 mod tidy;
+mod limits;
+mod paths;
+mod users;

@@ -54,6 +54,7 @@ words! { RiskyByte, "an encoded character that can be allowed", {
     RiskyByte::Slash => "slash",
     RiskyByte::Backslash => "backslash",
     RiskyByte::Nul => "nul",
+    RiskyByte::Semicolon => "semicolon",
 } }
 
 section! {

@@ -130,6 +130,15 @@ fn forms_that_backends_read_differently_are_refused() {
 }
 
 #[test]
+fn a_form_that_looks_like_json_is_refused() {
+    for body in [r#"{"email":"mallory"}"#, " \r\n{}", "\u{feff}{", "{\"email\":[&email=a"] {
+        let fault = read(&Media::Form, body.as_bytes(), "email").unwrap_err();
+        assert_eq!((&fault, fault.kind()), (&BodyFault::JsonAsForm, BodyFaultKind::Unsupported), "{body}");
+    }
+    check(&Media::Form, "x={}&email=a", "email", Some("a"));
+}
+
+#[test]
 fn several_fields_are_read_at_once() {
     let [email, phone, nested] = ["email", "phone", "user.name"].map(field);
     let wanted = [&email, &phone, &nested];
@@ -238,6 +247,10 @@ fn a_media_type_that_is_not_read_is_unsupported() {
     for encoding in ["gzip", "identity, gzip", "br", "GZIP", "x"] {
         assert_eq!(media_of(&[json, ("content-encoding", encoding)]), Err(BodyFault::ContentEncoding));
     }
+    for coding in ["gzip, chunked", "gzip", "identity", "chunked, chunked"] {
+        assert_eq!(media_of(&[json, ("transfer-encoding", coding)]), Err(BodyFault::TransferCoding));
+    }
+    assert_eq!(media_of(&[json, ("transfer-encoding", "Chunked")]), Ok(Media::Json));
     let twice = [json, ("content-encoding", "identity"), ("content-encoding", "deflate")];
     assert_eq!(media_of(&twice), Err(BodyFault::ContentEncoding));
 }

@@ -167,11 +167,12 @@ fn what_has_no_one_reading_is_refused() {
 
 #[test]
 fn risky_bytes_stay_encoded_and_are_reported() {
-    use RiskyByte::{Backslash, Nul, Slash};
+    use RiskyByte::{Backslash, Nul, Semicolon, Slash};
     for (raw, expected, risky) in [
         ("/a%2fb", "/a%2Fb", &[Slash][..]),
         ("/a%2Fb/%5c", "/a%2Fb/%5C", &[Slash, Backslash]),
         ("/a%00", "/a%00", &[Nul]),
+        ("/a%3bx=%3B", "/a%3Bx=%3B", &[Semicolon]),
         ("/%2F%2f", "/%2F%2F", &[Slash]),
         ("/%00%5C%2F", "/%00%5C%2F", &[Slash, Backslash, Nul]),
         ("/a%252F", "/a%252F", &[]),

@@ -30,6 +30,15 @@ impl Answer {
         std::str::from_utf8(&self.body).expect("a body in UTF-8")
     }
 
+    /// The value of a header that holds one number; panics where it is missing or no number.
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        let value = self.headers.get(name);
+        match value.and_then(|value| value.parse().ok()) {
+            Some(number) => number,
+            None => panic!("no number in {name}: {value:?} of {}", String::from_utf8_lossy(&self.raw_head)),
+        }
+    }
+
     /// The body as JSON; panics where it is none.
     pub(crate) fn json(&self) -> serde_json::Value {
         match serde_json::from_slice(&self.body) {
