@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Source, snapshot};
 use crate::config::watch::{Watch, WatchedFile};
-use crate::config::{Config, Frozen, Loaded};
+use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::proxy::Snapshot;
 
@@ -36,9 +36,11 @@ impl Reloader {
                 Some(()) = asked.recv() => {}
             }
             let source = self.source.clone();
-            match tokio::task::spawn_blocking(move || source.load()).await {
-                Ok(Ok(loaded)) => watch.follow(self.apply(loaded).await),
-                Ok(Err(refused)) => {
+            match tokio::task::spawn_blocking(move || read(&source)).await {
+                // Half of a list may be a sound one: what was touched meanwhile is waited for again.
+                Ok(Err(Touched(files))) => watch.follow(files),
+                Ok(Ok(Ok(loaded))) => watch.follow(self.apply(loaded).await),
+                Ok(Ok(Err(refused))) => {
                     let mistakes: Vec<String> = refused.problems.brief().collect();
                     self.refuse(&mistakes.join("; "));
                     watch.follow(refused.files);
@@ -79,6 +81,18 @@ impl Reloader {
         self.gateway.metrics().reload_failed(self.gateway.clock().now());
         tracing::error!(reason, "the configuration was not reloaded; the last good one stays in force");
     }
+}
+
+/// Somebody wrote to one of these files while they were read.
+struct Touched(Vec<WatchedFile>);
+
+fn read(source: &Source) -> Result<Result<Loaded, Refused>, Touched> {
+    let loaded = source.load();
+    let files = match &loaded {
+        Ok(loaded) => &loaded.files,
+        Err(refused) => &refused.files,
+    };
+    if files.iter().all(WatchedFile::is_as_read) { Ok(loaded) } else { Err(Touched(files.clone())) }
 }
 
 /// The names that metrics know.

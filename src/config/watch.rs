@@ -33,6 +33,11 @@ impl WatchedFile {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether it has not been touched since: what was read of it was no half of a write. Blocks.
+    pub fn is_as_read(&self) -> bool {
+        Stamp::of(&self.path) == self.stamp
+    }
 }
 
 /// What tells one state of a file from another: which file it is, and when it was last touched.

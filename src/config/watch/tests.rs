@@ -129,6 +129,20 @@ fn what_changes_while_it_is_read_is_not_missed() {
     assert_eq!(folder.look_after(&mut watch, 200), Look::Settling);
 }
 
+#[test]
+fn a_file_touched_since_it_was_read_is_not_as_it_was_read() {
+    let folder = Folder::new();
+    folder.write("a.yaml", "");
+    let read = WatchedFile::about_to_be_read(&folder.path("a.yaml"));
+    assert!(read.is_as_read());
+    folder.write("a.yaml", "the rest");
+    assert!(!read.is_as_read());
+    let missing = WatchedFile::about_to_be_read(&folder.path("list.txt"));
+    assert!(missing.is_as_read());
+    folder.write("list.txt", "192.0.2.1");
+    assert!(!missing.is_as_read());
+}
+
 #[tokio::test]
 async fn a_real_change_is_noticed_within_a_second() {
     let folder = Folder::new();
