@@ -298,7 +298,7 @@ impl From<BodyUnread> for Refusal {
 
 fn verdict_of(refusal: &Refusal) -> Verdict {
     match refusal {
-        Refusal::Malformed { .. } => Verdict::Malformed,
+        Refusal::Malformed { .. } | Refusal::UriTooLong => Verdict::Malformed,
         Refusal::Denied => Verdict::Denied,
         Refusal::NoRoute => Verdict::NoRoute,
         Refusal::BodyTimedOut | Refusal::BodyTooLarge | Refusal::Unsupported { .. } | Refusal::ClientGone => {

@@ -10,6 +10,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::run::{complain, prepare, until_stopped};
 use crate::app::{App, Source};
@@ -110,11 +111,19 @@ fn backend_alone(options: &Options, backend: std::net::TcpListener, secret: Stri
         }
         // An environment variable lets a gateway in another container check its tokens.
         let secret = std::env::var("JWT_SECRET").ok().filter(|secret| !secret.is_empty()).unwrap_or(secret);
-        let interrupted = async {
-            // Without a handler the signal ends the process by itself.
-            let _ = tokio::signal::ctrl_c().await;
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            eprintln!("cannot listen for signals");
+            return ExitCode::FAILURE;
         };
-        match demo::backend(backend, SecretString::from(secret), interrupted).await {
+        let stopped = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        match demo::backend(backend, SecretString::from(secret), stopped).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("the backend stopped: {error}");

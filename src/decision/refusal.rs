@@ -14,6 +14,8 @@ pub enum Refusal {
     Malformed {
         detail: Box<str>,
     },
+    /// Its path is longer than any that is looked at.
+    UriTooLong,
     /// Its address is on the deny list.
     Denied,
     NoRoute,
@@ -35,6 +37,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::Malformed { .. } | Refusal::ClientGone => StatusCode::BAD_REQUEST,
+            Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
             Refusal::Denied => StatusCode::FORBIDDEN,
             Refusal::NoRoute => StatusCode::NOT_FOUND,
             Refusal::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
@@ -48,6 +51,7 @@ impl Refusal {
     pub fn detail(&self) -> &str {
         match self {
             Refusal::Malformed { detail } | Refusal::Unsupported { detail } => detail,
+            Refusal::UriTooLong => "The path is too long.",
             Refusal::Denied => "Access from this address is denied.",
             Refusal::NoRoute => "Not found.",
             Refusal::BodyTimedOut => "The request body did not arrive in time.",
@@ -65,7 +69,15 @@ impl Refusal {
 
 impl From<PathFault> for Refusal {
     fn from(fault: PathFault) -> Refusal {
-        Refusal::Malformed { detail: fault.to_string().into() }
+        match fault {
+            PathFault::TooLong => Refusal::UriTooLong,
+            PathFault::NotAbsolute
+            | PathFault::Control
+            | PathFault::Raw(_)
+            | PathFault::Escape
+            | PathFault::NotUtf8
+            | PathFault::HiddenDots => Refusal::Malformed { detail: fault.to_string().into() },
+        }
     }
 }
 

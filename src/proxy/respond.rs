@@ -61,6 +61,7 @@ pub(super) async fn refuse(
         (Refusal::Limited(_), None)
         | (
             Refusal::Malformed { .. }
+            | Refusal::UriTooLong
             | Refusal::Denied
             | Refusal::NoRoute
             | Refusal::BodyTimedOut

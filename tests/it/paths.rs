@@ -316,7 +316,7 @@ async fn long_and_winding_paths_are_refused_or_counted() {
 
     for too_long in [format!("{longest}a"), format!("{}/api/login", "/.".repeat(8000))] {
         let (answer, got) = stage.ask("GET", too_long.as_bytes()).await;
-        assert_eq!((answer.status, got), (400, None), "{} bytes", too_long.len());
+        assert_eq!((answer.status, got), (414, None), "{} bytes", too_long.len());
     }
 
     // Deeper than any route looks.

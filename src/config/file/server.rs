@@ -59,7 +59,7 @@ section! {
 section! {
     /// How a signed token is verified. One of secret and jwks_file.
     Jwt "jwt" {
-        /// The header that carries the token, with or without `Bearer`.
+        /// The header that carries the token: after `Bearer` in Authorization, alone in any other.
         default("authorization") "header" header: HeaderName;
         /// The signatures that are accepted; any other is no identity.
         default("[HS256]") "algorithms" algorithms: NonEmpty<Located<Algorithm>>;
