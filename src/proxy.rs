@@ -3,6 +3,7 @@
 //! The [`ProxyHttp`] implementation delegates each hook in a few lines; what a hook means stands
 //! in the module it names.
 
+mod activity;
 mod body;
 mod context;
 mod forward;
@@ -33,9 +34,6 @@ use self::forward::Origin;
 use self::request::Arrival;
 use crate::gateway::{Gateway, Policies};
 use crate::telemetry::UpstreamFailure;
-
-/// How long an idle client connection is kept, seconds.
-const KEEPALIVE_S: u64 = 60;
 
 /// One configuration in force: pinned by each request for its whole life.
 pub struct Snapshot {
@@ -73,11 +71,16 @@ impl ProxyHttp for Edge {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
-        // Zero stands for ever, which is what Pingora makes of a reused connection.
-        if session.as_downstream().get_keepalive() == Some(0) {
-            session.set_keepalive(Some(KEEPALIVE_S));
+        if let Some(activity) = wire::activity_of(session) {
+            activity.begin();
         }
         Ok(())
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, _: &mut Context) {
+        if let Some(activity) = wire::activity_of(session) {
+            activity.end();
+        }
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {

@@ -97,10 +97,28 @@ pub(super) fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> p
             chain.push_str(", ");
         }
     }
-    // Writing to a String cannot fail.
-    let _ = write!(chain, "{}", origin.peer);
+    push_address(&mut chain, origin.peer);
     let chain = HeaderValue::try_from(chain).map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?;
     request.insert_header("X-Forwarded-For", chain)
+}
+
+/// Writes an address. Nearly all are IPv4, and the formatter takes ten times as long for them.
+fn push_address(text: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, rest @ ..] = v4.octets();
+            let mut digits = itoa::Buffer::new();
+            text.push_str(digits.format(first));
+            for octet in rest {
+                text.push('.');
+                text.push_str(digits.format(octet));
+            }
+        }
+        IpAddr::V6(v6) => {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{v6}");
+        }
+    }
 }
 
 /// One length in plain digits in place of a list of equal ones (RFC 9110 §8.6) or one with leading zeros:

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::Edge;
+use super::activity::Activity;
 use super::wire::Wire;
 
 /// How long to wait when the process is out of file descriptors.
@@ -84,9 +85,18 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, shared: Shared) {
         tracing::debug!(%error, "a client left as it was accepted");
         return;
     }
-    let mut stream = proxy.process_new(Box::new(Wire::new(tcp, peer)), &stop).await;
-    while let Some(reused) = stream {
-        stream = proxy.process_new(reused, &stop).await;
+    let activity = Arc::new(Activity::default());
+    let wire = Wire::new(tcp, peer, Arc::clone(&activity));
+    let requests = async {
+        let mut stream = proxy.process_new(Box::new(wire), &stop).await;
+        while let Some(reused) = stream {
+            stream = proxy.process_new(reused, &stop).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = requests => {}
+        () = activity.unused() => {}
     }
     drop(is_open);
 }

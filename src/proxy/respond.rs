@@ -118,6 +118,8 @@ pub(super) fn add_limit_headers(
     let said = said.map(str::to_owned);
     let placeholder = response_header(response.status, HeaderMap::new());
     let mut parts = http::response::Parts::from(std::mem::replace(response, placeholder));
+    // Room for all of them at once: the map would grow twice otherwise.
+    parts.headers.reserve(5);
     headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
         parts.headers.entry(header.name()).or_insert(value);
     });

@@ -93,7 +93,9 @@ fn peer(address: SocketAddr, spec: &UpstreamSpec) -> HttpPeer {
     peer.options.connection_timeout = duration(spec.connect_timeout);
     peer.options.total_connection_timeout = duration(spec.connect_timeout);
     peer.options.read_timeout = duration(spec.read_timeout);
-    peer.options.write_timeout = duration(spec.write_timeout);
+    // While a request is written its answer is waited for already, so a longer one never ends first.
+    peer.options.write_timeout =
+        if spec.write_timeout < spec.read_timeout { duration(spec.write_timeout) } else { None };
     peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer
 }

@@ -17,8 +17,11 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
+use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::activity::Activity;
 
 /// What is gathered before it is written, bytes.
 const WRITE_BUFFER: usize = 4096;
@@ -26,15 +29,22 @@ const WRITE_BUFFER: usize = 4096;
 pub(super) struct Wire {
     tcp: BufWriter<TcpStream>,
     digest: Arc<SocketDigest>,
+    activity: Arc<Activity>,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, peer: SocketAddr) -> Wire {
+    pub(super) fn new(tcp: TcpStream, peer: SocketAddr, activity: Arc<Activity>) -> Wire {
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
-        Wire { tcp: BufWriter::with_capacity(WRITE_BUFFER, tcp), digest: Arc::new(digest) }
+        Wire { tcp: BufWriter::with_capacity(WRITE_BUFFER, tcp), digest: Arc::new(digest), activity }
     }
+}
+
+/// The activity of the connection that a request came by.
+pub(super) fn activity_of(session: &Session) -> Option<&Activity> {
+    let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
+    Some(&wire.activity)
 }
 
 impl AsyncRead for Wire {

@@ -57,7 +57,8 @@ async fn a_refusal_is_one_line_that_says_what_refused() {
         assert_eq!(line[name], value, "{name}: {line}");
     }
     assert_eq!(line["status"], 429);
-    assert!((1..=3600).contains(&line["retry_after_s"].as_u64().unwrap()), "{line}");
+    // A second more where both requests came within the same millisecond: times are rounded up.
+    assert!((1..=3601).contains(&line["retry_after_s"].as_u64().unwrap()), "{line}");
     assert!(line["timestamp"].is_string(), "{line}");
 }
 
