@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::blocks::Blocks;
-use super::slab::{Slab, Slot};
+use super::slab::{Slab, Slot, SlotKey};
 use crate::decision::counter::Counter;
 use crate::decision::key::KeyHash;
 use crate::decision::limit::{BlockRule, Limit};
@@ -42,6 +42,8 @@ pub(super) struct Seen {
     pub(super) is_shared: bool,
 }
 
+/// How many keys a shard makes room for before it has seen any: 5 bytes each.
+const INDEXED_AT_ONCE: usize = 1 << 18;
 /// Shared counters a limit and row, in each shard.
 const COLUMNS: u8 = 64;
 const ROWS: u8 = 2;
@@ -49,7 +51,8 @@ const ROWS: u8 = 2;
 impl Shard {
     pub(super) fn new(keys_max: usize) -> Shard {
         Shard {
-            index: HashTable::new(),
+            // Made once: growing would hold the lock for milliseconds, and leave the old tables behind.
+            index: HashTable::with_capacity(keys_max.min(INDEXED_AT_ONCE)),
             slab: Slab::default(),
             keys_max,
             hand: 0,
@@ -136,9 +139,9 @@ impl Shard {
         for _ in 0..slots.min(extent as usize) {
             self.hand = if self.hand + 1 < extent { self.hand + 1 } else { 0 };
             let slot = self.slab.get(self.hand);
-            if slot.key != 0 && slot.counter.is_spent(now) {
+            if !slot.key.is_vacant() && slot.counter.is_spent(now) {
                 let (key, hand) = (slot.key, self.hand);
-                if let Ok(entry) = self.index.find_entry(key as u64, |&index| index == hand) {
+                if let Ok(entry) = self.index.find_entry(key.hash(), |&index| index == hand) {
                     entry.remove();
                 }
                 self.slab.remove(hand);
@@ -147,15 +150,15 @@ impl Shard {
     }
 
     fn find(&self, key: KeyHash) -> Option<u32> {
-        let key = key.as_u128();
-        self.index.find(key as u64, |&index| self.slab.get(index).key == key).copied()
+        let key = SlotKey::of(key);
+        self.index.find(key.hash(), |&index| self.slab.get(index).key == key).copied()
     }
 
     fn insert(&mut self, key: KeyHash, counter: Counter) {
-        let key = key.as_u128();
+        let key = SlotKey::of(key);
         let index = self.slab.insert(Slot { key, counter });
         let slab = &self.slab;
-        self.index.insert_unique(key as u64, index, |&index| slab.get(index).key as u64);
+        self.index.insert_unique(key.hash(), index, |&index| slab.get(index).key.hash());
     }
 
     /// Whether there is no room for one more key, after looking for some.

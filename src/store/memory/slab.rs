@@ -1,13 +1,34 @@
 //! Slots of one cache line each, allocated a chunk at a time so that nothing is ever moved.
 
 use crate::decision::counter::Counter;
+use crate::decision::key::KeyHash;
 
 /// One key and its counter.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slot {
-    /// Zero while the slot is vacant.
-    pub(super) key: u128,
+    pub(super) key: SlotKey,
     pub(super) counter: Counter,
+}
+
+/// The bits of a key; zero while the slot is vacant. As words of eight bytes: aligned to sixteen,
+/// a chunk would take the allocator's next size, a quarter more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct SlotKey([u64; 2]);
+
+impl SlotKey {
+    pub(super) fn of(key: KeyHash) -> SlotKey {
+        let bits = key.as_u128();
+        SlotKey([bits as u64, (bits >> 64) as u64])
+    }
+
+    /// What the index hashes by.
+    pub(super) fn hash(self) -> u64 {
+        self.0[0]
+    }
+
+    pub(super) fn is_vacant(self) -> bool {
+        self == SlotKey::default()
+    }
 }
 
 const CHUNK: usize = 256;
