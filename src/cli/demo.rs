@@ -57,15 +57,8 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         .with("TOLLGATE_UPSTREAM", address.to_string())
         .with("JWT_SECRET", secret.clone());
     let source = Source::new(&options.config, environment);
-    let loaded = match source.load() {
-        Ok(loaded) => loaded,
-        Err(refused) => {
-            eprintln!("{refused}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let runtime = match prepare(&loaded) {
-        Ok(runtime) => runtime,
+    let (loaded, runtime) = match prepare(&source) {
+        Ok(prepared) => prepared,
         Err(code) => return code,
     };
     runtime.block_on(async {

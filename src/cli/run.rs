@@ -18,15 +18,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 pub(super) fn run(path: &Path, environment: Environment) -> ExitCode {
     let source = Source::new(path, environment);
-    let loaded = match source.load() {
-        Ok(loaded) => loaded,
-        Err(refused) => {
-            eprintln!("{refused}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let runtime = match prepare(&loaded) {
-        Ok(runtime) => runtime,
+    let (loaded, runtime) = match prepare(&source) {
+        Ok(prepared) => prepared,
         Err(code) => return code,
     };
     runtime.block_on(async {
@@ -41,8 +34,12 @@ pub(super) fn run(path: &Path, environment: Environment) -> ExitCode {
     })
 }
 
-/// Sets up the log and the threads that a configuration asks for.
-pub(super) fn prepare(loaded: &Loaded) -> Result<Runtime, ExitCode> {
+/// Loads a configuration and sets up the log and the threads that it asks for.
+pub(super) fn prepare(source: &Source) -> Result<(Loaded, Runtime), ExitCode> {
+    let loaded = source.load().map_err(|refused| {
+        eprintln!("{refused}");
+        ExitCode::FAILURE
+    })?;
     let format = match loaded.config.log {
         config::LogFormat::Json => log::LogFormat::Json,
         config::LogFormat::Text => log::LogFormat::Text,
@@ -52,10 +49,13 @@ pub(super) fn prepare(loaded: &Loaded) -> Result<Runtime, ExitCode> {
         return Err(ExitCode::FAILURE);
     }
     let threads = app::workers(&loaded.config);
-    Builder::new_multi_thread().worker_threads(threads).enable_all().build().map_err(|error| {
-        eprintln!("cannot start {threads} threads: {error}");
-        ExitCode::FAILURE
-    })
+    match Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
+        Ok(runtime) => Ok((loaded, runtime)),
+        Err(error) => {
+            eprintln!("cannot start {threads} threads: {error}");
+            Err(ExitCode::FAILURE)
+        }
+    }
 }
 
 /// Says why the gateway did not start; `remedy` is how another port is picked.
