@@ -10,8 +10,7 @@ pub(super) struct Slot {
     pub(super) counter: Counter,
 }
 
-/// The bits of a key; zero while the slot is vacant. As words of eight bytes: aligned to sixteen,
-/// a chunk would take the allocator's next size, a quarter more.
+/// The bits of a key; zero while the slot is vacant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SlotKey([u64; 2]);
 
@@ -31,7 +30,9 @@ impl SlotKey {
     }
 }
 
-const CHUNK: usize = 256;
+/// Slots allocated at once: 4 KiB. From 8 KiB on, the allocator puts a power of two into its next
+/// size, a quarter more.
+const CHUNK: usize = 64;
 
 /// A growing array of slots with a list of the vacant ones.
 #[derive(Default)]
