@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use tollgate::decision::client::{ClientRules, ForwardedHeader};
 use tollgate::decision::ipset::IpSet;
 use tollgate::decision::key::{Form, KeyHash, KeyHasher, KeyPart, KeySpec, LimitId, Missing, PartTag};
-use tollgate::decision::limit::{Limit, Mode, Rule, Shown, Window, Windows};
+use tollgate::decision::limit::{Limit, Mode, OnStoreError, Rule, Shown, Window, Windows};
 use tollgate::decision::path::NormalPath;
 use tollgate::decision::route::{
     HostPattern, LetterCase, Methods, PathPattern, RoutePattern, RouteTable, TrailingSlash,
@@ -42,6 +42,7 @@ fn limit(windows: &[(u32, u64)]) -> Limit {
         exempt: IpSet::default(),
         shown: Shown::Quota,
         block: None,
+        on_store_error: OnStoreError::Local,
     }
 }
 

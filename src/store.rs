@@ -1,6 +1,10 @@
 //! Where counters live: one atomic step for all charges of a request.
 
 pub mod memory;
+pub mod redis;
+mod remote;
+pub mod spec;
+pub mod upstash;
 
 use crate::decision::tally::{Charge, Tallies};
 use crate::decision::time::Timestamp;

@@ -31,6 +31,19 @@ pub struct Limit {
     pub exempt: IpSet,
     pub shown: Shown,
     pub block: Option<BlockRule>,
+    pub on_store_error: OnStoreError,
+}
+
+/// What a limit does while the shared store gives no answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnStoreError {
+    /// Goes on in this node, from what it knew: exact in each node, not across them.
+    #[default]
+    Local,
+    /// Lets nobody through: 503.
+    Closed,
+    /// Lets everybody through.
+    Open,
 }
 
 /// What is done with the verdict of a limit.

@@ -3,6 +3,7 @@
 
 mod family;
 mod route;
+mod store;
 mod upstream;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::decision::time::Timestamp;
 use family::Family;
 
 pub use route::{LimitLabels, RouteMetrics, Verdict};
+pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
 
 /// From what a decision in memory costs to what a store across the network costs, seconds.
@@ -39,6 +41,7 @@ struct Inner {
     store_overflow_keys: IntGauge,
     store_blocks: IntGauge,
     store_overflows: IntCounter,
+    store: StoreMetrics,
 }
 
 /// The reloads of one result.
@@ -106,6 +109,7 @@ impl Metrics {
                 "tollgate_store_overflows_total",
                 "Charges that went to a shared counter because the table was full.",
             )?,
+            store: StoreMetrics::new(&registry)?,
             registry: registry.clone(),
         };
         register_process(&registry)?;
@@ -120,6 +124,11 @@ impl Metrics {
     /// The handles of one upstream, by its name in the configuration.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         self.0.upstreams.handles(name)
+    }
+
+    /// The handles of the store.
+    pub fn store(&self) -> StoreMetrics {
+        self.0.store.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

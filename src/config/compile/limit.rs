@@ -14,7 +14,7 @@ use crate::config::section::Word as _;
 use crate::config::value::text::{Name, Whole};
 use crate::config::value::time::Rate;
 use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
-use crate::decision::limit::{BlockRule, Limit, Rule, Shown, Smooth, Window, Windows};
+use crate::decision::limit::{BlockRule, Limit, OnStoreError, Rule, Shown, Smooth, Window, Windows};
 
 /// Limits, each with the place of its key.
 type Placed = Vec<Located<Limit>>;
@@ -126,6 +126,7 @@ fn limit(
         exempt: limit.exempt.clone()?,
         shown: shown?,
         block: block?,
+        on_store_error: OnStoreError::Local,
     };
     let at = limit.key.as_ref()?.at.clone();
     Some(Located { value: compiled, at, written: None })

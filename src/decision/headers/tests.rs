@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use super::*;
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
-use crate::decision::limit::{Smooth, Window, Windows};
+use crate::decision::limit::{OnStoreError, Smooth, Window, Windows};
 use crate::decision::time::Span;
 
 fn limit(key: KeyPart, windows: &[(&str, u32, u64)]) -> Limit {
@@ -23,6 +23,7 @@ fn limit(key: KeyPart, windows: &[(&str, u32, u64)]) -> Limit {
         mode: Mode::Enforce,
         exempt: IpSet::default(),
         block: None,
+        on_store_error: OnStoreError::Local,
     }
 }
 

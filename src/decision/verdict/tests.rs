@@ -6,7 +6,7 @@ use super::*;
 use crate::decision::answer::LimitedAnswer;
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
-use crate::decision::limit::{Window, Windows};
+use crate::decision::limit::{OnStoreError, Window, Windows};
 use crate::decision::path::RiskyBytes;
 use crate::decision::policy::{OverrideHeaders, RouteSpec, UpstreamIndex};
 use crate::decision::route::{HostPattern, LetterCase, Methods, PathPattern, RoutePattern, TrailingSlash};
@@ -30,6 +30,7 @@ fn limit(windows: &[(u32, u64)]) -> Limit {
         exempt: IpSet::default(),
         shown: Shown::Quota,
         block: None,
+        on_store_error: OnStoreError::Local,
     }
 }
 

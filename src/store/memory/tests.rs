@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyHash, KeyHasher, KeyPart, KeySpec, LimitId, Missing, PartTag};
-use crate::decision::limit::{BlockRule, Limit, Rule, Shown, Window, Windows};
+use crate::decision::limit::{BlockRule, Limit, OnStoreError, Rule, Shown, Window, Windows};
 use crate::decision::time::Span;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -26,6 +26,7 @@ fn limit(name: &str, windows: &[(u32, u64)]) -> Limit {
         exempt: IpSet::default(),
         shown: Shown::Quota,
         block: None,
+        on_store_error: OnStoreError::Local,
     }
 }
 
