@@ -23,8 +23,8 @@ use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::decision::key::KeyHasher;
 use crate::gateway::{Gateway, Policies};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
-use crate::store::Store;
-use crate::store::memory::MemoryStore;
+use crate::store::spec::{StoreKind, StoreSpec as Spec};
+use crate::store::{ScriptTime, Store};
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
@@ -100,7 +100,8 @@ impl App {
         let admin_address = bound(&admin_listener)?;
 
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let store = Store::Memory(MemoryStore::new(config.store.max_keys));
+        let spec = Spec { max_keys: config.store.max_keys, kind: StoreKind::Memory };
+        let store = Store::open(spec, secret_hasher()?, metrics.store(), clock.clone(), ScriptTime::Server);
         let gateway = Arc::new(Gateway::new(store, clock, secret_hasher()?, metrics.clone()));
         let (metrics_public, threads) = (config.admin.metrics_public, workers(&config));
         let frozen = config::Frozen::of(&config);

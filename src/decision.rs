@@ -4,6 +4,7 @@
 //! the limiter testable to the millisecond.
 
 pub mod answer;
+pub mod block;
 pub mod body;
 pub mod client;
 pub mod cookie;

@@ -207,7 +207,7 @@ impl Gateway {
         if !route.body_fields().is_empty() {
             // The cheap no: who is refused by what the head tells need not have the body read.
             let looked = self.store.peek(&plan.charges(route), seen.decided_at).await;
-            conclude(route, plan.limits(), &looked, seen.decided_at).outcome.map_err(Refusal::Limited)?;
+            conclude(route, plan.limits(), &looked, seen.decided_at).outcome?;
             let watch = self.clock.stopwatch();
             let fields = read_body_fields(route, exchange).await?;
             seen.waited = watch.elapsed();
@@ -218,7 +218,7 @@ impl Gateway {
         let conclusion = conclude(route, plan.limits(), &tallies, seen.decided_at);
         seen.shadowed = conclusion.shadowed;
         seen.shared = tallies.shared;
-        conclusion.outcome.map_err(Refusal::Limited)
+        Ok(conclusion.outcome?)
     }
 
     /// Counts what became of a request, and writes the one line of a refusal.
@@ -301,6 +301,7 @@ fn verdict_of(refusal: &Refusal) -> Verdict {
         Refusal::Malformed { .. } | Refusal::UriTooLong => Verdict::Malformed,
         Refusal::Denied => Verdict::Denied,
         Refusal::NoRoute => Verdict::NoRoute,
+        Refusal::StoreAway { .. } => Verdict::StoreAway,
         Refusal::BodyTimedOut | Refusal::BodyTooLarge | Refusal::Unsupported { .. } | Refusal::ClientGone => {
             Verdict::BodyRefused
         }

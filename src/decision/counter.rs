@@ -8,10 +8,13 @@
 mod buckets;
 mod keep;
 mod many;
+mod packed;
 mod ring;
 mod smooth;
 
 use smallvec::SmallVec;
+
+pub use self::packed::{Packed, Unreadable};
 
 use self::keep::Keep;
 use self::many::Many;
@@ -118,6 +121,12 @@ impl Counter {
 
     fn charge_windows(&mut self, windows: &Windows, cost: u32, now: Timestamp) {
         let longest = windows.longest();
+        if let State::Many(many) = &self.0
+            && now.floor_millis() >= many.spent_at_ms()
+        {
+            // Nobody is held to what is long over: few events are counted exactly again.
+            *self = Counter::default();
+        }
         if let State::Few { head, keep, times } = &mut self.0 {
             if head.has_room_for(times, cost, longest, now) {
                 *keep = Keep::at_least(longest);

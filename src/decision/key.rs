@@ -170,6 +170,13 @@ impl KeyHasher {
         KeyHasher { secret: ((bits >> 64) as u64, bits as u64) }
     }
 
+    /// The hash of a hash, for a table of one's own.
+    pub fn rekey(&self, key: KeyHash) -> KeyHash {
+        let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
+        hasher.write(&key.0.to_le_bytes());
+        KeyHash(hasher.finish128().as_u128())
+    }
+
     /// Starts the key of one limit; push its parts, then finish.
     pub fn key(&self, limit: LimitId) -> KeyWriter {
         let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);

@@ -174,7 +174,7 @@ impl Windows {
     }
 
     /// The largest `max` among the windows that a ring answers; zero if there is none.
-    pub(super) fn ring_max(&self) -> u32 {
+    pub fn ring_max(&self) -> u32 {
         self.ring_max
     }
 

@@ -5,7 +5,8 @@ use http::StatusCode;
 use super::body::{BodyFault, BodyFaultKind};
 use super::path::{PathFault, RiskyByte};
 use super::plan::PlanFault;
-use super::verdict::Limited;
+use super::time::Timestamp;
+use super::verdict::{Limited, Refused};
 
 /// Why a request is not proxied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,11 @@ pub enum Refusal {
         detail: Box<str>,
     },
     Limited(Limited),
+    /// The shared store gave no answer, and a limit of the route lets nobody through then.
+    StoreAway {
+        /// When the store may be back.
+        retry_at: Timestamp,
+    },
     /// The client went away before it said what it wants.
     ClientGone,
 }
@@ -44,6 +50,7 @@ impl Refusal {
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::StoreAway { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -57,6 +64,7 @@ impl Refusal {
             Refusal::BodyTimedOut => "The request body did not arrive in time.",
             Refusal::BodyTooLarge => "The request body is too large.",
             Refusal::Limited(_) => "Request was throttled.",
+            Refusal::StoreAway { .. } => "The request cannot be checked at the moment.",
             Refusal::ClientGone => "The request ended early.",
         }
     }
@@ -64,6 +72,15 @@ impl Refusal {
     /// For a path that holds an encoded byte its route does not allow.
     pub fn risky_path(byte: RiskyByte) -> Refusal {
         Refusal::Malformed { detail: format!("The path must not contain {}.", byte.escape()).into() }
+    }
+}
+
+impl From<Refused> for Refusal {
+    fn from(refused: Refused) -> Refusal {
+        match refused {
+            Refused::Limited(limited) => Refusal::Limited(limited),
+            Refused::Undecided { retry_at, .. } => Refusal::StoreAway { retry_at },
+        }
     }
 }
 

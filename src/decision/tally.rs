@@ -36,6 +36,11 @@ pub enum Judgement {
     Blocked {
         until: Timestamp,
     },
+    /// The store gave no answer, and the limit lets nobody through then.
+    Undecided {
+        /// When the store may be back.
+        retry_at: Timestamp,
+    },
 }
 
 /// The answer of one counter.
@@ -44,6 +49,29 @@ pub struct Tally {
     pub judgement: Judgement,
     /// In the order of the limit's windows; one entry for a smooth limit.
     pub windows: SmallVec<[WindowTally; 3]>,
+}
+
+impl Tally {
+    /// Of a counter that was not asked, and is not in the way.
+    pub fn unasked() -> Tally {
+        Tally { judgement: Judgement::Admits, windows: SmallVec::new() }
+    }
+
+    /// The same tally with every time in it passed through `map`.
+    pub fn with_times(mut self, map: impl Fn(Timestamp) -> Timestamp) -> Tally {
+        self.judgement = match self.judgement {
+            Judgement::Admits => Judgement::Admits,
+            Judgement::Exceeded { window, retry_at } => {
+                Judgement::Exceeded { window, retry_at: map(retry_at) }
+            }
+            Judgement::Blocked { until } => Judgement::Blocked { until: map(until) },
+            Judgement::Undecided { retry_at } => Judgement::Undecided { retry_at: map(retry_at) },
+        };
+        for window in &mut self.windows {
+            window.frees_at = window.frees_at.map(&map);
+        }
+        self
+    }
 }
 
 /// The answers to all charges of a request, in their order.

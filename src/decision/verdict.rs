@@ -44,9 +44,21 @@ impl Permit {
 /// What the limits say to a request.
 #[derive(Debug)]
 pub struct Conclusion {
-    pub outcome: Result<Permit, Limited>,
+    pub outcome: Result<Permit, Refused>,
     /// The limits in shadow mode that would have refused it.
     pub shadowed: SmallVec<[Cause; 1]>,
+}
+
+/// Why the limits do not let a request through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Limited(Limited),
+    /// No limit is known to be exceeded, but one that must not be passed unseen could not be asked.
+    Undecided {
+        /// The number of the limit in its route.
+        limit: u8,
+        retry_at: Timestamp,
+    },
 }
 
 /// A refusal by a limit.
@@ -85,6 +97,7 @@ pub fn conclude(route: &Route, charged: &[u8], tallies: &Tallies, now: Timestamp
     let mut shadowed = SmallVec::new();
     let mut all: SmallVec<[Cause; 2]> = SmallVec::new();
     let mut last: Option<(Timestamp, Cause)> = None;
+    let mut undecided: Option<(u8, Timestamp)> = None;
     let judged = || {
         charged
             .iter()
@@ -92,6 +105,11 @@ pub fn conclude(route: &Route, charged: &[u8], tallies: &Tallies, now: Timestamp
             .filter_map(|(&index, tally)| Some((index, route.limits().get(usize::from(index))?, tally)))
     };
     for (index, limit, tally) in judged() {
+        if let Judgement::Undecided { retry_at } = tally.judgement
+            && limit.mode == Mode::Enforce
+        {
+            undecided = undecided.or(Some((index, retry_at)));
+        }
         let Some((retry_at, cause)) = refusal(index, tally) else { continue };
         match limit.mode {
             Mode::Shadow => shadowed.push(cause),
@@ -111,9 +129,12 @@ pub fn conclude(route: &Route, charged: &[u8], tallies: &Tallies, now: Timestamp
             quotas.min_by_key(|(fullness, quota)| (*fullness, quota.remaining, Reverse(quota.resets_at)));
         tightest.map(|(_, quota)| quota)
     };
-    let outcome = match last {
-        None => Ok(Permit { quota: tightest(Charged::Yes), grounds: Grounds::Charged }),
-        Some((retry_at, cause)) => Err(Limited { cause, retry_at, quota: tightest(Charged::No), all }),
+    let outcome = match (last, undecided) {
+        (None, None) => Ok(Permit { quota: tightest(Charged::Yes), grounds: Grounds::Charged }),
+        (Some((retry_at, cause)), _) => {
+            Err(Refused::Limited(Limited { cause, retry_at, quota: tightest(Charged::No), all }))
+        }
+        (None, Some((limit, retry_at))) => Err(Refused::Undecided { limit, retry_at }),
     };
     Conclusion { outcome, shadowed }
 }
@@ -126,7 +147,7 @@ enum Charged {
 
 fn refusal(index: u8, tally: &Tally) -> Option<(Timestamp, Cause)> {
     match tally.judgement {
-        Judgement::Admits => None,
+        Judgement::Admits | Judgement::Undecided { .. } => None,
         Judgement::Exceeded { window, retry_at } => {
             Some((retry_at, Cause::Window(WindowIndex { limit: index, window })))
         }
@@ -157,7 +178,10 @@ fn quotas<'a>(
             Judgement::Exceeded { window: full, retry_at } if full == window => {
                 (Fullness::Refuses, Quota { of, limit: max, remaining: left, resets_at: retry_at })
             }
-            Judgement::Exceeded { .. } | Judgement::Admits | Judgement::Blocked { .. } => {
+            Judgement::Exceeded { .. }
+            | Judgement::Admits
+            | Judgement::Blocked { .. }
+            | Judgement::Undecided { .. } => {
                 let (remaining, first_return) = match charged {
                     Charged::Yes => {
                         (left.saturating_sub(limit.cost.get()), now.plus(limit.returns_after(window)))

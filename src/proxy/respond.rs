@@ -58,6 +58,11 @@ pub(super) async fn refuse(
             }
             limited_answer(route, limited, retry_after_s)
         }
+        (Refusal::StoreAway { retry_at }, _) => {
+            let retry_after_s = now.until(*retry_at).ceil_secs().max(1);
+            fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            Answer::plain(refusal.status(), refusal.detail())
+        }
         (Refusal::Limited(_), None)
         | (
             Refusal::Malformed { .. }

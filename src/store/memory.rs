@@ -12,6 +12,9 @@ use smallvec::SmallVec;
 
 use self::shard::Shard;
 use super::StoreSize;
+use crate::decision::block::Block;
+use crate::decision::counter::Counter;
+use crate::decision::key::KeyHash;
 use crate::decision::limit::Mode;
 use crate::decision::tally::{Charge, Judgement, Tallies};
 use crate::decision::time::Timestamp;
@@ -53,6 +56,12 @@ impl MemoryStore {
     /// See [`super::Store::take`].
     pub fn take(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
         self.run(charges, now, Intent::Charge)
+    }
+
+    /// Holds what another store says of keys, in the place of what was held of them. Keys that
+    /// find no room are left out.
+    pub(super) fn learn(&self, key: KeyHash, counter: Counter, block: Option<Block>, now: Timestamp) {
+        self.shards[self.shard_at(key)].0.lock().learn(key, counter, block, now);
     }
 
     /// See [`super::Store::peek`].
@@ -107,7 +116,7 @@ impl MemoryStore {
                         tally.judgement = Judgement::Blocked { until };
                     }
                 }
-                Judgement::Admits | Judgement::Blocked { .. } => {}
+                Judgement::Admits | Judgement::Blocked { .. } | Judgement::Undecided { .. } => {}
             }
         }
         tallies
@@ -129,7 +138,11 @@ impl MemoryStore {
     }
 
     fn shard_of(&self, charge: &Charge<'_>) -> usize {
-        (charge.key.as_u128() >> 96) as usize & (self.shards.len() - 1)
+        self.shard_at(charge.key)
+    }
+
+    fn shard_at(&self, key: KeyHash) -> usize {
+        (key.as_u128() >> 96) as usize & (self.shards.len() - 1)
     }
 }
 

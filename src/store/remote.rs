@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use super::redis::{RedisCluster, RedisNode};
 use super::upstash::Upstash;
+use crate::telemetry::StoreFailure;
 
 /// A script with the SHA-1 by which a server knows it.
 #[derive(Debug)]
@@ -72,6 +73,22 @@ pub(super) enum Weight {
 }
 
 impl StoreError {
+    /// As metrics know it.
+    pub(super) fn kind(&self) -> StoreFailure {
+        match self {
+            StoreError::Timeout => StoreFailure::Timeout,
+            StoreError::Disconnected(_) => StoreFailure::Disconnected,
+            StoreError::Auth(_) => StoreFailure::Auth,
+            StoreError::ReadOnly => StoreFailure::ReadOnly,
+            StoreError::Loading => StoreFailure::Loading,
+            StoreError::OutOfMemory => StoreFailure::OutOfMemory,
+            StoreError::Cluster(_) => StoreFailure::Cluster,
+            StoreError::WrongType => StoreFailure::WrongType,
+            StoreError::Garbage(_) => StoreFailure::Garbage,
+            StoreError::Refused(_) => StoreFailure::Refused,
+        }
+    }
+
     pub(super) fn weight(&self) -> Weight {
         match self {
             StoreError::Disconnected(_)

@@ -87,6 +87,11 @@ impl Buckets {
         }
     }
 
+    /// Counts `count` events in a bucket that is not older than those filled before.
+    pub(super) fn fill(&mut self, bucket: u64, count: u32) {
+        self.add(bucket.saturating_mul(self.width_ms()), count);
+    }
+
     /// When the newest bucket is out, milliseconds.
     pub(super) fn spent_at_ms(&self) -> u64 {
         if self.get(self.last) == 0 { 0 } else { self.counted_until_ms(self.last) }

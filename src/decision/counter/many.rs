@@ -7,7 +7,7 @@ use super::buckets::Buckets;
 use super::ring::RingHead;
 use crate::decision::limit::{Window, Windows};
 use crate::decision::tally::WindowTally;
-use crate::decision::time::Timestamp;
+use crate::decision::time::{Span, Timestamp};
 
 #[derive(Clone, Debug)]
 pub(super) struct Many {
@@ -27,6 +27,16 @@ impl Many {
             buckets: windows.bucketed().map(Buckets::new).collect(),
             longest_ms: windows.longest().as_millis(),
         }
+    }
+
+    /// From what another store kept: a ring with its times, and the buckets of the large windows.
+    pub(super) fn of_parts(
+        head: RingHead,
+        times: Box<[u32]>,
+        buckets: SmallVec<[Buckets; 1]>,
+        longest: Span,
+    ) -> Many {
+        Many { head, times, buckets, longest_ms: longest.as_millis() }
     }
 
     pub(super) fn grown_from(head: &RingHead, times: &[u32], windows: &Windows, now: Timestamp) -> Many {

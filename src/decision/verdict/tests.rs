@@ -71,6 +71,13 @@ fn quota(limit: u8, window: u8, max: u32, remaining: u32, resets_at: Timestamp) 
     Some(Quota { of: WindowIndex { limit, window }, limit: max, remaining, resets_at })
 }
 
+fn limited(conclusion: Conclusion) -> Limited {
+    match conclusion.outcome.unwrap_err() {
+        Refused::Limited(limited) => limited,
+        Refused::Undecided { .. } => panic!("a limit was not asked"),
+    }
+}
+
 #[test]
 fn an_admitted_request_shows_its_tightest_window_after_the_charge() {
     let route = route(vec![limit(&[(2, 60), (3, 3600)]), limit(&[(100, 60)])]);
@@ -95,7 +102,7 @@ fn a_refusal_waits_for_the_slowest_of_all_that_refuse() {
     let by_window = Judgement::Exceeded { window: 0, retry_at: at(10) };
     let until = at(500);
     let seen = tallies(&[tally(by_window, &[(2, 10), (2, 900)]), tally(Judgement::Blocked { until }, &[])]);
-    let limited = conclude(&route, &[0, 1], &seen, NOW).outcome.unwrap_err();
+    let limited = limited(conclude(&route, &[0, 1], &seen, NOW));
     assert_eq!((limited.cause, limited.retry_at), (Cause::Block { limit: 1 }, until));
     assert_eq!(limited.quota, quota(0, 0, 2, 0, at(10)));
     assert_eq!(limited.all.len(), 2);
@@ -108,8 +115,25 @@ fn a_refused_request_shows_quotas_uncharged() {
     let route = self::route(vec![route.limits()[0].clone(), hidden]);
     let exceeded = Judgement::Exceeded { window: 0, retry_at: at(20) };
     let seen = tallies(&[tally(Judgement::Admits, &[(4, 30)]), tally(exceeded, &[(5, 20)])]);
-    let limited = conclude(&route, &[0, 1], &seen, NOW).outcome.unwrap_err();
+    let limited = limited(conclude(&route, &[0, 1], &seen, NOW));
     assert_eq!(limited.quota, quota(0, 0, 9, 5, at(30)), "the hidden limit is not shown");
+}
+
+#[test]
+fn a_limit_that_could_not_be_asked_refuses_unless_another_is_known_to() {
+    let route = route(vec![limit(&[(2, 60)]), limit(&[(5, 60)])]);
+    let undecided = || Tally { judgement: Judgement::Undecided { retry_at: at(2) }, ..Tally::unasked() };
+    let seen = tallies(&[tally(Judgement::Admits, &[(0, 0)]), undecided()]);
+    let refused = conclude(&route, &[0, 1], &seen, NOW).outcome.unwrap_err();
+    assert_eq!(refused, Refused::Undecided { limit: 1, retry_at: at(2) });
+
+    let exceeded = Judgement::Exceeded { window: 0, retry_at: at(20) };
+    let seen = tallies(&[tally(exceeded, &[(2, 20)]), undecided()]);
+    assert_eq!(limited(conclude(&route, &[0, 1], &seen, NOW)).retry_at, at(20));
+
+    let shadow = Limit { mode: Mode::Shadow, ..limit(&[(1, 60)]) };
+    let seen = tallies(&[undecided()]);
+    assert!(conclude(&self::route(vec![shadow]), &[0], &seen, NOW).outcome.is_ok());
 }
 
 #[test]

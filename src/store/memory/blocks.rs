@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use crate::decision::block::Block;
 use crate::decision::key::KeyHash;
 use crate::decision::limit::BlockRule;
 use crate::decision::time::Timestamp;
@@ -12,14 +13,6 @@ pub(super) struct Blocks {
     by_key: HashMap<KeyHash, Block>,
     by_end: BTreeSet<(Timestamp, KeyHash)>,
     blocks_max: usize,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Block {
-    until: Timestamp,
-    /// How many blocks came before this one without a pause of `forget`.
-    level: u32,
-    forget_at: Timestamp,
 }
 
 impl Blocks {
@@ -39,8 +32,7 @@ impl Blocks {
         self.by_key.get(&key).map(|block| block.until).filter(|&until| until > now)
     }
 
-    /// A block that ended before its limit admits the key again would announce a time at which
-    /// the next request is refused, and start the next, longer block.
+    /// Starts the next block of a key; when it ends. See [`Block::next`].
     pub(super) fn start(
         &mut self,
         key: KeyHash,
@@ -48,19 +40,28 @@ impl Blocks {
         retry_at: Timestamp,
         now: Timestamp,
     ) -> Timestamp {
-        let level = match self.remove(key) {
-            Some(earlier) if earlier.forget_at > now => earlier.level.saturating_add(1),
-            Some(_) | None => 0,
-        };
+        let block = Block::next(self.remove(key), rule, retry_at, now);
+        self.put(key, block);
+        block.until
+    }
+
+    /// Holds a block, whatever was held of its key before.
+    pub(super) fn put(&mut self, key: KeyHash, block: Block) {
+        self.remove(key);
         if self.by_key.len() >= self.blocks_max
             && let Some(&(_, ends_first)) = self.by_end.first()
         {
             self.remove(ends_first);
         }
-        let until = now.plus(rule.span_at(level)).max(retry_at);
-        self.by_key.insert(key, Block { until, level, forget_at: until.plus(rule.forget) });
-        self.by_end.insert((until, key));
-        until
+        self.by_key.insert(key, block);
+        self.by_end.insert((block.until, key));
+    }
+
+    /// Forgets the block of a key and all that came before it.
+    pub(super) fn lift(&mut self, key: KeyHash) {
+        if !self.by_key.is_empty() {
+            self.remove(key);
+        }
     }
 
     /// Drops blocks that are over and forgotten.

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::blocks::Blocks;
 use super::slab::{Slab, Slot, SlotKey};
+use crate::decision::block::Block;
 use crate::decision::counter::Counter;
 use crate::decision::key::KeyHash;
 use crate::decision::limit::{BlockRule, Limit};
@@ -115,6 +116,22 @@ impl Shard {
         self.sweep(2, now);
     }
 
+    /// See [`super::MemoryStore::learn`].
+    pub(super) fn learn(&mut self, key: KeyHash, counter: Counter, block: Option<Block>, now: Timestamp) {
+        match self.find(key) {
+            Some(index) => self.slab.get_mut(index).counter = counter,
+            None if self.is_full(now) => {}
+            None => {
+                self.insert(key, counter);
+                self.sweep(2, now);
+            }
+        }
+        match block {
+            Some(block) => self.blocks.put(key, block),
+            None => self.blocks.lift(key),
+        }
+    }
+
     /// Starts the next block of a key, which ends no earlier than its limit admits it again; when.
     pub(super) fn block(
         &mut self,
@@ -195,6 +212,7 @@ impl Shard {
             Judgement::Admits => now,
             Judgement::Exceeded { retry_at, .. } => retry_at,
             Judgement::Blocked { until } => until,
+            Judgement::Undecided { retry_at } => retry_at,
         };
         rows?.into_iter().min_by_key(|counter| opens_at(counter)).cloned()
     }

@@ -25,10 +25,12 @@ pub enum Verdict {
     /// Refused for a body that a key needs and cannot be had.
     BodyRefused,
     NoRoute,
+    /// Refused because the shared store could not be asked.
+    StoreAway,
 }
 
 impl Verdict {
-    pub(super) const ALL: [Verdict; 8] = [
+    pub(super) const ALL: [Verdict; 9] = [
         Verdict::Admitted,
         Verdict::Exempt,
         Verdict::Limited,
@@ -37,6 +39,7 @@ impl Verdict {
         Verdict::Malformed,
         Verdict::BodyRefused,
         Verdict::NoRoute,
+        Verdict::StoreAway,
     ];
 
     /// The value of the `verdict` label.
@@ -50,6 +53,7 @@ impl Verdict {
             Verdict::Malformed => "malformed",
             Verdict::BodyRefused => "body_refused",
             Verdict::NoRoute => "no_route",
+            Verdict::StoreAway => "store_away",
         }
     }
 }

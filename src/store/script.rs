@@ -1,0 +1,185 @@
+//! The scripts by which a shared store charges, and what goes in and out of them.
+//!
+//! A script only checks and appends. It answers with the states as it found them, and what they
+//! mean (how much is left, when to try again) is worked out here, by the same code as in memory.
+//!
+//! A limit is packed as little-endian numbers:
+//!
+//! ```text
+//! kind u8 (0 windows, 1 smooth) | enforced u8 | cost u32 | longest u48 ms | has a block u8 | windows u8 | ring u8
+//! windows × (max u32, span u48 ms)   or   burst u32, period u64 ns
+//! block: span u48 ms, factor u32 %, max u48 ms, forget u48 ms
+//! ```
+//!
+//! `ring` is how many exact times the windows of up to 64 need. How states are packed is told at
+//! [`Packed`].
+
+use std::sync::LazyLock;
+
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use smallvec::SmallVec;
+
+use super::remote::{Call, Piece, Script, StoreError};
+use crate::decision::block::Block;
+use crate::decision::counter::Packed;
+use crate::decision::limit::{BlockRule, Limit, Mode, Rule};
+use crate::decision::tally::{Charge, Judgement, Tally};
+use crate::decision::time::Timestamp;
+
+static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script/take.lua")));
+static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script/refund.lua")));
+
+/// What a store did with the charges of one call.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    /// By the clock that the counters go by.
+    pub(super) now: Timestamp,
+    pub(super) charged: bool,
+    /// The state of each key before the call.
+    states: SmallVec<[Packed; 4]>,
+}
+
+/// One charge with what its key said to it, and what is known of the key now.
+pub(super) struct Outcome {
+    pub(super) tally: Tally,
+    pub(super) after: Packed,
+}
+
+impl Script {
+    fn new(source: &str) -> Script {
+        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
+        let sha1 = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Script { source: source.to_owned(), sha1 }
+    }
+}
+
+/// Charges all of `charges`, or none. `names` are those of their keys.
+pub(super) fn take(
+    charges: &[Charge<'_>],
+    names: SmallVec<[String; 4]>,
+    time: Option<Timestamp>,
+) -> Call<'static> {
+    let time = time.map(|now| now.as_micros().to_string()).unwrap_or_default();
+    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + 2 * charges.len());
+    args.push(time.into_bytes());
+    for charge in charges {
+        args.push(pack(charge.limit));
+        args.push(kept_ms(charge.limit).to_string().into_bytes());
+    }
+    Call { script: &TAKE, keys: names, args }
+}
+
+/// Takes back what `taken` charged.
+pub(super) fn refund(charges: &[Charge<'_>], names: SmallVec<[String; 4]>, taken: &Taken) -> Call<'static> {
+    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + charges.len());
+    args.push(taken.now.ceil_millis().to_string().into_bytes());
+    args.extend(charges.iter().map(|charge| pack(charge.limit)));
+    Call { script: &REFUND, keys: names, args }
+}
+
+impl Taken {
+    /// Reads what the script of [`take`] answered.
+    pub(super) fn read(pieces: Vec<Piece>, charges: &[Charge<'_>]) -> Result<Taken, StoreError> {
+        let garbage = |what: &str| StoreError::Garbage(what.into());
+        let mut pieces = pieces.into_iter();
+        let mut number = || match pieces.next() {
+            Some(Piece::Int(number)) => u64::try_from(number).map_err(|_| garbage("a number below zero")),
+            Some(Piece::Bytes(_) | Piece::Nil) | None => Err(garbage("no number where one should be")),
+        };
+        let (seconds, micros, charged) = (number()?, number()?, number()? == 1);
+        let now = Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros));
+        let states = charges.iter().map(|charge| match pieces.next() {
+            Some(Piece::Nil) => Ok(Packed::default()),
+            Some(Piece::Bytes(bytes)) => Packed::read(&bytes, &charge.limit.rule)
+                .map_err(|unreadable| StoreError::Garbage(unreadable.to_string().into())),
+            Some(Piece::Int(_)) | None => Err(garbage("no state where one should be")),
+        });
+        let taken = Taken { now, charged, states: states.collect::<Result<_, StoreError>>()? };
+        let admitted = charges.iter().zip(&taken.states).all(|(charge, state)| {
+            charge.limit.mode == Mode::Shadow
+                || judge(charge.limit, state, now).0.judgement == Judgement::Admits
+        });
+        // The script and this program read one state alike, or one of them is not to be trusted.
+        if admitted == charged { Ok(taken) } else { Err(garbage("a verdict that does not fit its states")) }
+    }
+
+    /// What each charge met, and what its key holds after the call, in the store's time.
+    pub(super) fn outcomes<'t>(&'t self, charges: &'t [Charge<'_>]) -> impl Iterator<Item = Outcome> + 't {
+        charges.iter().zip(&self.states).map(|(Charge { limit, .. }, state)| {
+            let (tally, block) = judge(limit, state, self.now);
+            let mut after = Packed { block, ..state.clone() };
+            if self.charged && tally.judgement == Judgement::Admits {
+                after.counter.charge(&limit.rule, limit.cost.get(), self.now);
+            }
+            Outcome { tally, after }
+        })
+    }
+}
+
+/// What a state says to one more charge, and the block that stands after it.
+fn judge(limit: &Limit, state: &Packed, now: Timestamp) -> (Tally, Option<Block>) {
+    if let Some(block) = state.block
+        && block.until > now
+    {
+        let blocked = Tally { judgement: Judgement::Blocked { until: block.until }, ..Tally::unasked() };
+        return (blocked, state.block);
+    }
+    let mut tally = state.counter.tally(&limit.rule, limit.cost.get(), now);
+    match (tally.judgement, &limit.block) {
+        (Judgement::Exceeded { retry_at, .. }, Some(rule)) => {
+            let block = Block::next(state.block, rule, retry_at, now);
+            tally.judgement = Judgement::Blocked { until: block.until };
+            (tally, Some(block))
+        }
+        (
+            Judgement::Admits
+            | Judgement::Exceeded { .. }
+            | Judgement::Blocked { .. }
+            | Judgement::Undecided { .. },
+            _,
+        ) => (tally, state.block),
+    }
+}
+
+fn pack(limit: &Limit) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(64);
+    let (kind, windows, ring) = match &limit.rule {
+        Rule::Windows(windows) => (0, windows.list().len() as u8, windows.ring_max() as u8),
+        Rule::Smooth(_) => (1, 1, 0),
+    };
+    bytes.push(kind);
+    bytes.push(u8::from(limit.mode == Mode::Enforce));
+    bytes.extend(limit.cost.get().to_le_bytes());
+    bytes.extend(u48(limit.retention().as_millis()));
+    bytes.extend([u8::from(limit.block.is_some()), windows, ring]);
+    match &limit.rule {
+        Rule::Windows(windows) => {
+            for window in windows.list() {
+                bytes.extend(window.max.get().to_le_bytes());
+                bytes.extend(u48(window.span.as_millis()));
+            }
+        }
+        Rule::Smooth(smooth) => {
+            bytes.extend(smooth.burst.get().to_le_bytes());
+            bytes.extend(smooth.replenish_one_ns.to_le_bytes());
+        }
+    }
+    if let Some(BlockRule { span, factor_percent, max, forget }) = &limit.block {
+        bytes.extend(u48(span.as_millis()));
+        bytes.extend(factor_percent.to_le_bytes());
+        bytes.extend(u48(max.as_millis()));
+        bytes.extend(u48(forget.as_millis()));
+    }
+    bytes
+}
+
+/// How long a key may matter: a sub-bucket, and the rounding of times, longer than its longest window.
+fn kept_ms(limit: &Limit) -> u64 {
+    let longest_ms = limit.retention().as_millis();
+    longest_ms + longest_ms.div_ceil(64) + 2
+}
+
+fn u48(number: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, ..] = number.min((1 << 48) - 1).to_le_bytes();
+    [a, b, c, d, e, f]
+}

@@ -1,0 +1,328 @@
+-- Charges every key, or none: if one whose limit is enforced refuses, nothing is charged anywhere.
+--
+-- KEYS[i]      the counter of the i-th charge
+-- ARGV[1]      the time in microseconds since the epoch, or empty for the server's own
+-- ARGV[2i]     the limit of the i-th charge, packed
+-- ARGV[2i+1]   how long its counter matters, milliseconds
+-- returns      {seconds, microseconds, 1 if charged or 0, the state of each key as it was judged}
+--
+-- How limits and states are packed, and why, is told where they are packed and unpacked.
+local call, unpack, pack = redis.call, struct.unpack, struct.pack
+local byte, floor, ceil, max, min = string.byte, math.floor, math.ceil, math.max, math.min
+
+local sec, usec
+if ARGV[1] == '' then
+  local time = call('TIME')
+  sec, usec = tonumber(time[1]), tonumber(time[2])
+else
+  local given = tonumber(ARGV[1])
+  sec, usec = floor(given / 1000000), given % 1000000
+end
+local now_us = sec * 1000000 + usec
+local now_ms = floor(now_us / 1000)
+-- Stored times are rounded up and compared with the rounded down now: never a window too short.
+local at_ms = ceil(now_us / 1000)
+
+-- How many exact times a counter with sub-buckets holds before it grows them.
+local FEW = 10
+-- Where the windows of a packed limit begin, and how long each is.
+local WINDOWS, WINDOW = 16, 10
+local RING, MANY, SMOOTH = 114, 109, 115 -- r, m, s; in upper case with a block before
+
+-- The widest sub-bucket that gives 64 of them in a window.
+local function width_of(span) return ceil(span / 64) end
+
+-- When the event that is the (most + 1 - cost)-th newest of n lets the next one in; nil if it does already.
+local function ring_retry(state, first, n, most, span, cost)
+  local nth = n - most - 1 + cost
+  if nth < 0 then return nil end
+  local time = unpack('<I6', state, first + 6 * nth)
+  if now_ms - time < span then return (time + span) * 1000 end
+end
+
+-- The parts of a state with sub-buckets. A section is {span, base, k, at}: k entries from `at` on, each the
+-- number of a bucket and all events up to its end, counted from `base`.
+local function open_many(state, first)
+  local cap, n, sections = unpack('<BBB', state, first)
+  local many = { cap = cap, n = n, ring = first + 3 }
+  local at = first + 3 + 6 * n
+  for i = 1, sections do
+    local span, base, k = unpack('<I6I6B', state, at)
+    many[i] = { span = span, base = base, k = k, at = at + 13 }
+    at = at + 13 + 12 * k
+  end
+  return many
+end
+
+-- The first entry that still counts, and all events before it; k if none does.
+local function first_live(state, section)
+  local oldest = floor((now_ms - section.span) / width_of(section.span))
+  local base = section.base
+  for i = 0, section.k - 1 do
+    local bucket, total = unpack('<I6I6', state, section.at + 12 * i)
+    if bucket >= oldest then return i, base end
+    base = total
+  end
+  return section.k, base
+end
+
+local function bucket_retry(state, section, most, cost)
+  local first, base = first_live(state, section)
+  if first == section.k then return nil end
+  local _, total = unpack('<I6I6', state, section.at + 12 * (section.k - 1))
+  local to_free = total - base + cost - most
+  if to_free <= 0 then return nil end
+  for i = first, section.k - 1 do
+    local bucket, upto = unpack('<I6I6', state, section.at + 12 * i)
+    if upto - base >= to_free then
+      return ((bucket + 1) * width_of(section.span) + section.span) * 1000
+    end
+  end
+end
+
+-- The bodies of states are built from events: {time, count} in order of time.
+local function ring_of(events, cap)
+  local times = {}
+  for _, event in ipairs(events) do
+    for _ = 1, min(event[2], cap) do times[#times + 1] = pack('<I6', event[1]) end
+  end
+  return table.concat(times, '', max(1, #times - cap + 1), #times), min(#times, cap)
+end
+
+local function many_of(events, limit, count, cap)
+  local ring, n = ring_of(events, cap)
+  local parts, sections = {}, 0
+  for w = WINDOWS, WINDOWS + WINDOW * (count - 1), WINDOW do
+    local most, span = unpack('<I4I6', limit, w)
+    if most > 64 then
+      sections = sections + 1
+      local width, oldest = width_of(span), floor((now_ms - span) / width_of(span))
+      local entries, total, last = {}, 0, -1
+      for _, event in ipairs(events) do
+        local bucket = max(floor(event[1] / width), last)
+        if bucket >= oldest then
+          total = total + event[2]
+          if bucket ~= last then entries[#entries + 1] = '' end
+          entries[#entries] = pack('<I6I6', bucket, total)
+          last = bucket
+        end
+      end
+      parts[#parts + 1] = pack('<I6I6B', span, 0, #entries) .. table.concat(entries)
+    end
+  end
+  return pack('<BBB', cap, n, sections) .. ring .. table.concat(parts)
+end
+
+local function ring_events(state, first, n)
+  local events = {}
+  for i = 0, n - 1 do events[i + 1] = { unpack('<I6', state, first + 6 * i), 1 } end
+  return events
+end
+
+-- What a state knows, each event at its time or later: from the finest part that reaches back to it.
+local function many_events(state, many)
+  local events = ring_events(state, many.ring, many.n)
+  local known_from = 0
+  if many.cap == 0 then
+    known_from = math.huge
+  elseif many.n == many.cap then
+    known_from = events[1][1]
+  end
+  local sections = {}
+  for i, section in ipairs(many) do sections[i] = section end
+  table.sort(sections, function(a, b) return a.span < b.span end)
+  for _, section in ipairs(sections) do
+    local width = width_of(section.span)
+    local first, before = first_live(state, section)
+    for i = first, section.k - 1 do
+      local bucket, upto = unpack('<I6I6', state, section.at + 12 * i)
+      if bucket * width <= known_from then
+        events[#events + 1] = { min((bucket + 1) * width - 1, at_ms), upto - before }
+      end
+      before = upto
+    end
+    known_from = min(known_from, now_ms - section.span)
+  end
+  table.sort(events, function(a, b) return a[1] < b[1] end)
+  return events
+end
+
+-- Whether a state with sub-buckets was made for these windows.
+local function fits(many, limit, count, cap)
+  if many.cap ~= cap then return false end
+  local section = 1
+  for w = WINDOWS, WINDOWS + WINDOW * (count - 1), WINDOW do
+    local most, span = unpack('<I4I6', limit, w)
+    if most > 64 then
+      if not many[section] or many[section].span ~= span then return false end
+      section = section + 1
+    end
+  end
+  return many[section] == nil
+end
+
+local function is_spent(state, many, longest)
+  if many.n > 0 and now_ms - unpack('<I6', state, many.ring + 6 * (many.n - 1)) < longest then return false end
+  for _, section in ipairs(many) do
+    if first_live(state, section) < section.k then return false end
+  end
+  return true
+end
+
+-- The body of a state with sub-buckets after one more charge.
+local function many_charged(state, many, cost)
+  local added = min(cost, many.cap)
+  local first, n = many.ring, many.n
+  local last = n > 0 and unpack('<I6', state, first + 6 * (n - 1)) or 0
+  local dropped = max(0, n + added - many.cap)
+  local parts = {
+    pack('<BBB', many.cap, n + added - dropped, #many),
+    state:sub(first + 6 * dropped, first + 6 * n - 1),
+    pack('<I6', max(at_ms, last)):rep(added),
+  }
+  for _, section in ipairs(many) do
+    local from, base = first_live(state, section)
+    local upto, total, bucket = section.at + 12 * section.k, base, -1
+    if from < section.k then
+      bucket, total = unpack('<I6I6', state, upto - 12)
+    end
+    local now_bucket = max(floor(at_ms / width_of(section.span)), bucket)
+    if now_bucket == bucket then upto = upto - 12 end
+    local kept = state:sub(section.at + 12 * from, upto - 1)
+    parts[#parts + 1] = pack('<I6I6B', section.span, base, #kept / 12 + 1)
+    parts[#parts + 1] = kept
+    parts[#parts + 1] = pack('<I6I6', now_bucket, total + cost)
+  end
+  return table.concat(parts)
+end
+
+-- The body of a ring after one more charge, what is older than the longest window dropped.
+local function ring_charged(state, first, n, cost, longest)
+  local time = at_ms
+  if n > 0 then time = max(time, (unpack('<I6', state, first + 6 * (n - 1)))) end
+  while n > 0 and now_ms - unpack('<I6', state, first) >= longest do first, n = first + 6, n - 1 end
+  local added = pack('<I6', time)
+  if cost > 1 then added = added:rep(cost) end
+  return n > 0 and state:sub(first) .. added or added, n
+end
+
+local function garbage(key) return redis.error_reply('GARBAGE the state of ' .. key .. ' is not one of ours') end
+
+local reply, plans, admitted = { sec, usec, 1 }, {}, true
+for i = 1, #KEYS do
+  local key, limit = KEYS[i], ARGV[2 * i]
+  local state = call('GET', key)
+  local kind, enforced, cost, longest, has_block, count, cap = unpack('<BBI4I6BBB', limit)
+  local tag, first, blocked, retry = nil, 2, nil, nil
+  local plan = { kind = kind, cost = cost, longest = longest, count = count, cap = cap, has_block = has_block }
+  if state then
+    tag = byte(state) or 0
+    if tag < 97 then
+      tag, first = tag + 32, 18
+      if #state < 17 then return garbage(key) end
+      plan.until_us, plan.level, plan.forget_us = unpack('<I7I2I7', state, 2)
+      blocked = plan.until_us > now_us
+    end
+    if kind == 1 and tag == SMOOTH and #state == first + 9 then
+      local burst, period = unpack('<I4I8', limit, WINDOWS)
+      local arrival_s, arrival_ns = unpack('<I6I4', state, first)
+      plan.ahead = max(0, (arrival_s - sec) * 1000000000 + arrival_ns - usec * 1000)
+      local over = plan.ahead + period * (cost - burst)
+      if over > 0 then retry = now_us + ceil(over / 1000) end
+    elseif kind == 0 and tag == RING and (#state - first + 1) % 6 == 0 then
+      local n = (#state - first + 1) / 6
+      plan.n = n
+      for w = WINDOWS, WINDOWS + WINDOW * (count - 1), WINDOW do
+        local most, span = unpack('<I4I6', limit, w)
+        local opens = ring_retry(state, first, n, most, span, cost)
+        if opens and opens > (retry or 0) then retry = opens end
+      end
+    elseif kind == 0 and tag == MANY then
+      local many = open_many(state, first)
+      if not fits(many, limit, count, cap) then
+        state = state:sub(1, first - 1) .. many_of(many_events(state, many), limit, count, cap)
+        many = open_many(state, first)
+      end
+      plan.many = many
+      local section = 0
+      for w = WINDOWS, WINDOWS + WINDOW * (count - 1), WINDOW do
+        local most, span = unpack('<I4I6', limit, w)
+        local opens
+        if most > 64 then
+          section = section + 1
+          opens = bucket_retry(state, many[section], most, cost)
+        else
+          opens = ring_retry(state, many.ring, many.n, most, span, cost)
+        end
+        if opens and opens > (retry or 0) then retry = opens end
+      end
+    else
+      return garbage(key)
+    end
+  end
+  plan.state, plan.tag, plan.first, plan.blocked, plan.retry = state, tag, first, blocked, retry
+  if enforced == 1 and (blocked or retry) then admitted = false end
+  reply[3 + i], plans[i] = state, plan
+end
+if not admitted then reply[3] = 0 end
+
+-- A block that is remembered stands before the body, and keeps the key alive until it is forgotten.
+local function set(key, plan, tag, body, ttl)
+  if plan.forget_us and plan.forget_us > now_us then
+    tag = tag - 32
+    body = pack('<I7I2I7', plan.until_us, plan.level, plan.forget_us) .. body
+    ttl = max(tonumber(ttl), ceil((plan.forget_us - now_us) / 1000))
+  end
+  call('SET', key, string.char(tag) .. body, 'PX', ttl)
+end
+
+local function charge(key, plan, limit, ttl)
+  local state, cost = plan.state, plan.cost
+  if plan.kind == 1 then
+    local burst, period = unpack('<I4I8', limit, WINDOWS)
+    local ns = usec * 1000 + (plan.ahead or 0) + period * cost
+    return set(key, plan, SMOOTH, pack('<I6I4', sec + floor(ns / 1000000000), ns % 1000000000), ttl)
+  end
+  local many = plan.many
+  if many and is_spent(state, many, plan.longest) then state, many, plan.n = nil, nil, 0 end
+  if many then return set(key, plan, MANY, many_charged(state, many, cost), ttl) end
+  local body, kept = ring_charged(state, plan.first, state and plan.n or 0, cost, plan.longest)
+  local is_bucketed = false
+  if kept + cost > FEW then
+    for w = WINDOWS, WINDOWS + WINDOW * (plan.count - 1), WINDOW do
+      if unpack('<I4', limit, w) > 64 then is_bucketed = true end
+    end
+  end
+  if is_bucketed then
+    -- The times before this charge go to the buckets as they are; the charge follows.
+    local events = state and ring_events(state, plan.first, plan.n) or {}
+    local grown = many_of(events, limit, plan.count, plan.cap)
+    return set(key, plan, MANY, many_charged(grown, open_many(grown, 1), cost), ttl)
+  end
+  set(key, plan, RING, body, ttl)
+end
+
+local function block(key, plan, limit, ttl)
+  local span, percent, longest, forget = unpack('<I6I4I6I6', limit, #limit - 21)
+  local level = 0
+  if plan.forget_us and plan.forget_us > now_us then level = min(plan.level + 1, 65535) end
+  for _ = 1, level do
+    if span >= longest then break end
+    span = floor(span * percent / 100)
+  end
+  plan.until_us = max(now_us + min(span, longest) * 1000, plan.retry)
+  plan.level, plan.forget_us = level, plan.until_us + forget * 1000
+  set(key, plan, plan.tag, plan.state:sub(plan.first), ttl)
+end
+
+for i, plan in ipairs(plans) do
+  local key, limit, ttl = KEYS[i], ARGV[2 * i], ARGV[2 * i + 1]
+  if plan.blocked then
+    -- Nothing changes while a key is blocked.
+  elseif plan.retry then
+    if plan.has_block == 1 then block(key, plan, limit, ttl) end
+  elseif admitted then
+    charge(key, plan, limit, ttl)
+  end
+end
+return reply

@@ -1,0 +1,397 @@
+//! A store that several gateways share, with what a node needs to do without it for a while:
+//! a deadline, a breaker, what the node knows already, and what each limit says then.
+
+mod breaker;
+mod deny;
+mod watch;
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures_util::future::join_all;
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use self::breaker::{Breaker, Tripped};
+use self::deny::{Asker, DenyCache};
+use super::memory::MemoryStore;
+use super::remote::{Call, Lane, Piece, Remote, StoreError};
+use super::script::{self, Taken};
+use super::spec::{Place, RedisPlace, SharedSpec};
+use crate::clock::Clock;
+use crate::decision::key::{KeyHash, KeyHasher};
+use crate::decision::limit::{Mode, OnStoreError};
+use crate::decision::tally::{Charge, Judgement, Tallies, Tally};
+use crate::decision::time::{Span, Timestamp};
+use crate::telemetry::StoreMetrics;
+
+/// Whose clock the shared counters go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptTime {
+    /// The server's own, so that the clocks of the gateways do not matter.
+    Server,
+    /// What each call says: for tests that turn the time by hand.
+    Caller,
+}
+
+/// The shared store as one node sees it.
+pub(super) struct SharedStore {
+    remote: Remote,
+    /// Names of keys begin with it: the operator's prefix and the version of their format.
+    name_prefix: Box<str>,
+    timeout: Duration,
+    time: ScriptTime,
+    clock: Clock,
+    breakers: Box<[Breaker]>,
+    tripped: Notify,
+    denied: DenyCache,
+    /// What this node knows of its keys, by the store's clock: what goes on while the store is away.
+    local: MemoryStore,
+    /// Whoever knows what names are hashed under must not be able to aim at a part of our table.
+    rekey: KeyHasher,
+    /// How far the store's clock is ahead of ours, as last seen, microseconds.
+    ahead_us: AtomicI64,
+    metrics: StoreMetrics,
+}
+
+/// The charges of a request that one call can make, by their numbers.
+struct Group {
+    lane: Lane,
+    members: SmallVec<[usize; 4]>,
+}
+
+/// The version of names and of what stands under them: gateways of two versions keep apart.
+const FORMAT: &str = "1:";
+/// A client is asked to come back when a store that is away may have been found again.
+const AWAY_RETRY: Span = Span::from_secs(2);
+
+impl SharedStore {
+    pub(super) fn new(
+        spec: SharedSpec,
+        local: MemoryStore,
+        rekey: KeyHasher,
+        metrics: StoreMetrics,
+        clock: Clock,
+        time: ScriptTime,
+    ) -> SharedStore {
+        let SharedSpec { place, prefix, timeout, secret: _ } = spec;
+        let remote = Remote::of(place, &prefix, timeout);
+        let lanes = usize::from(remote.lanes());
+        metrics.set_open(0, lanes);
+        SharedStore {
+            remote,
+            name_prefix: format!("{prefix}{FORMAT}").into(),
+            timeout,
+            time,
+            clock,
+            breakers: (0..lanes).map(|_| Breaker::default()).collect(),
+            tripped: Notify::new(),
+            denied: DenyCache::new(),
+            local,
+            rekey,
+            ahead_us: AtomicI64::new(0),
+            metrics,
+        }
+    }
+
+    /// See [`super::Store::take`].
+    pub(super) async fn take(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
+        if charges.is_empty() {
+            return Tallies::default();
+        }
+        if let Some(refused) = self.denied.refuses(charges, now, Asker::Taker) {
+            self.metrics.refused_in_node();
+            return refused;
+        }
+        let names: SmallVec<[String; 4]> = charges.iter().map(|charge| self.name(charge.key)).collect();
+        let groups = self.groups(&names);
+        let calls = groups.iter().map(|group| self.charge(charges, &names, group, now));
+        let taken: SmallVec<[Result<Taken, StoreError>; 2]> = match groups.as_slice() {
+            // One round trip, and nothing to wait for others with.
+            [_] => {
+                let mut only = SmallVec::new();
+                for call in calls {
+                    only.push(call.await);
+                }
+                only
+            }
+            _ => join_all(calls).await.into(),
+        };
+        self.settle(charges, &names, &groups, &taken, now).await
+    }
+
+    /// What this node knows without asking. See [`super::Store::peek`].
+    pub(super) fn peek(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
+        if let Some(refused) = self.denied.refuses(charges, now, Asker::Looker) {
+            self.metrics.refused_in_node();
+            return refused;
+        }
+        let is_away = |charge: &Charge<'_>| {
+            charge.limit.on_store_error == OnStoreError::Local
+                && self.breaker(self.remote.lane(&self.name(charge.key))).is_open()
+        };
+        if self.open_lanes() == 0 {
+            return Tallies { list: charges.iter().map(|_| Tally::unasked()).collect(), shared: 0 };
+        }
+        let away: SmallVec<[usize; 4]> =
+            (0..charges.len()).filter(|&index| charges.get(index).is_some_and(is_away)).collect();
+        let mut tallies = Tallies { list: charges.iter().map(|_| Tally::unasked()).collect(), shared: 0 };
+        let locals = self.locally(&pick(charges, &away), now, MemoryStore::peek);
+        put(&mut tallies, &away, locals);
+        tallies
+    }
+
+    pub(super) fn local(&self) -> &MemoryStore {
+        &self.local
+    }
+
+    /// The time that the node's own counters go by.
+    pub(super) fn store_time(&self, now: Timestamp) -> Timestamp {
+        shift(now, self.ahead_us.load(Ordering::Acquire))
+    }
+
+    /// Whether every part of the store answers, as far as is known.
+    pub(super) fn is_up(&self) -> bool {
+        self.open_lanes() == 0
+    }
+
+    fn open_lanes(&self) -> usize {
+        self.breakers.iter().filter(|breaker| breaker.is_open()).count()
+    }
+
+    fn breaker(&self, lane: Lane) -> &Breaker {
+        // There is a breaker for every lane that the remote names.
+        &self.breakers[usize::from(lane.0) % self.breakers.len()]
+    }
+
+    /// `tg:1:` and 22 letters: a keyed hash, from which nobody reads what was counted.
+    fn name(&self, key: KeyHash) -> String {
+        let mut name = String::with_capacity(self.name_prefix.len() + 22);
+        name.push_str(&self.name_prefix);
+        URL_SAFE_NO_PAD.encode_string(key.as_u128().to_be_bytes(), &mut name);
+        name
+    }
+
+    fn groups(&self, names: &[String]) -> SmallVec<[Group; 4]> {
+        let mut groups: SmallVec<[Group; 4]> = SmallVec::new();
+        for (index, name) in names.iter().enumerate() {
+            let together = |group: &&mut Group| {
+                let first = group.members.first().and_then(|&first| names.get(first));
+                first.is_some_and(|first| self.remote.share_a_call(first, name))
+            };
+            match groups.iter_mut().find(together) {
+                Some(group) => group.members.push(index),
+                None => {
+                    groups.push(Group {
+                        lane: self.remote.lane(name),
+                        members: SmallVec::from_slice(&[index]),
+                    });
+                }
+            }
+        }
+        groups
+    }
+
+    async fn charge(
+        &self,
+        charges: &[Charge<'_>],
+        names: &[String],
+        group: &Group,
+        now: Timestamp,
+    ) -> Result<Taken, StoreError> {
+        let charges = pick(charges, &group.members);
+        let names = group.members.iter().filter_map(|&index| names.get(index).cloned()).collect();
+        let time = match self.time {
+            ScriptTime::Server => None,
+            ScriptTime::Caller => Some(now),
+        };
+        let pieces = self.call(group.lane, &script::take(&charges, names, time)).await?;
+        Taken::read(pieces, &charges).inspect_err(|error| self.failed(group.lane, error))
+    }
+
+    /// One call, if its part of the store is not known to be away; never longer than the deadline.
+    async fn call(&self, lane: Lane, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
+        let breaker = self.breaker(lane);
+        if breaker.is_open() {
+            return Err(breaker.why().unwrap_or(StoreError::Timeout));
+        }
+        let watch = self.clock.stopwatch();
+        let answer = timeout(self.timeout, self.remote.run(call)).await;
+        self.metrics.called(watch.elapsed());
+        let answer = answer.unwrap_or(Err(StoreError::Timeout));
+        match &answer {
+            Ok(_) => breaker.succeeded(self.clock.now()),
+            Err(error) => self.failed(lane, error),
+        }
+        answer
+    }
+
+    fn failed(&self, lane: Lane, error: &StoreError) {
+        self.metrics.failed(error.kind());
+        if self.breaker(lane).failed(error, self.clock.now()) == Tripped::Now {
+            self.metrics.set_open(self.open_lanes(), self.breakers.len());
+            self.tripped.notify_one();
+        }
+    }
+
+    /// From what each part of the store said to what the request is told: all charged, or none.
+    async fn settle(
+        &self,
+        charges: &[Charge<'_>],
+        names: &[String],
+        groups: &[Group],
+        taken: &[Result<Taken, StoreError>],
+        now: Timestamp,
+    ) -> Tallies {
+        let mut tallies = Tallies { list: charges.iter().map(|_| Tally::unasked()).collect(), shared: 0 };
+        let mut away: SmallVec<[usize; 4]> = SmallVec::new();
+        let mut admitted = true;
+        for (group, taken) in groups.iter().zip(taken) {
+            match taken {
+                Ok(taken) => {
+                    admitted &= taken.charged;
+                    put(&mut tallies, &group.members, self.learn(&pick(charges, &group.members), taken, now));
+                }
+                Err(_) => away.extend(group.members.iter().copied()),
+            }
+        }
+        if !away.is_empty() {
+            let fallen = self.fall_back(&pick(charges, &away), admitted, now);
+            let enforced = pick(charges, &away);
+            admitted &= enforced.iter().zip(&fallen.list).all(|(charge, tally)| {
+                charge.limit.mode == Mode::Shadow || tally.judgement == Judgement::Admits
+            });
+            tallies.shared += fallen.shared;
+            put(&mut tallies, &away, fallen.list);
+        }
+        if !admitted {
+            let charged =
+                groups.iter().zip(taken).filter_map(|(group, taken)| Some((group, taken.as_ref().ok()?)));
+            let refunds = charged
+                .filter(|(_, taken)| taken.charged)
+                .map(|(group, taken)| self.refund(pick(charges, &group.members), names, group, taken));
+            join_all(refunds).await;
+        }
+        tallies
+    }
+
+    /// Keeps what a call told, and brings its tallies to this node's time.
+    fn learn(&self, charges: &[Charge<'_>], taken: &Taken, now: Timestamp) -> SmallVec<[Tally; 4]> {
+        let ahead_us = taken.now.as_micros().cast_signed().wrapping_sub(now.as_micros().cast_signed());
+        self.ahead_us.store(ahead_us, Ordering::Release);
+        let outcomes = charges.iter().zip(taken.outcomes(charges));
+        let tallies = outcomes.map(|(charge, outcome)| {
+            let (key, after) = (self.rekey.rekey(charge.key), outcome.after);
+            self.local.learn(key, after.counter, after.block, taken.now);
+            let tally = outcome.tally.with_times(|at| shift(at, ahead_us.saturating_neg()));
+            self.denied.note(charge, &tally, now);
+            tally
+        });
+        tallies.collect()
+    }
+
+    /// What each limit wants done without the store. Nothing is charged if the others refused already.
+    fn fall_back(&self, charges: &[Charge<'_>], admitted: bool, now: Timestamp) -> Tallies {
+        let is_closed = |charge: &Charge<'_>| {
+            charge.limit.on_store_error == OnStoreError::Closed && charge.limit.mode == Mode::Enforce
+        };
+        let charge_local = admitted && !charges.iter().any(is_closed);
+        let locals: SmallVec<[usize; 4]> = (0..charges.len())
+            .filter(|&index| {
+                charges.get(index).is_some_and(|c| c.limit.on_store_error == OnStoreError::Local)
+            })
+            .collect();
+        let mut tallies = Tallies::default();
+        for charge in charges {
+            self.metrics.fell_back(charge.limit.on_store_error);
+            tallies.list.push(match charge.limit.on_store_error {
+                OnStoreError::Local | OnStoreError::Open => Tally::unasked(),
+                OnStoreError::Closed => {
+                    let judgement = Judgement::Undecided { retry_at: now.plus(AWAY_RETRY) };
+                    Tally { judgement, ..Tally::unasked() }
+                }
+            });
+        }
+        let act = if charge_local { MemoryStore::take } else { MemoryStore::peek };
+        let judged = self.locally(&pick(charges, &locals), now, act);
+        put(&mut tallies, &locals, judged);
+        tallies
+    }
+
+    /// Asks this node's own table, which goes by the store's clock.
+    fn locally(
+        &self,
+        charges: &[Charge<'_>],
+        now: Timestamp,
+        act: fn(&MemoryStore, &[Charge<'_>], Timestamp) -> Tallies,
+    ) -> SmallVec<[Tally; 4]> {
+        let ahead_us = self.ahead_us.load(Ordering::Acquire);
+        let own: SmallVec<[Charge<'_>; 4]> = charges
+            .iter()
+            .map(|charge| Charge { key: self.rekey.rekey(charge.key), limit: charge.limit })
+            .collect();
+        let tallies = act(&self.local, &own, shift(now, ahead_us));
+        tallies
+            .list
+            .into_iter()
+            .map(|tally| tally.with_times(|at| shift(at, ahead_us.saturating_neg())))
+            .collect()
+    }
+
+    async fn refund(
+        &self,
+        charges: SmallVec<[Charge<'_>; 4]>,
+        names: &[String],
+        group: &Group,
+        taken: &Taken,
+    ) {
+        let names = group.members.iter().filter_map(|&index| names.get(index).cloned()).collect();
+        // What cannot be given back stays charged: too strict for a while, never too lenient.
+        if self.call(group.lane, &script::refund(&charges, names, taken)).await.is_ok() {
+            self.metrics.refunded();
+        }
+    }
+}
+
+impl Remote {
+    fn of(place: Place, prefix: &str, timeout: Duration) -> Remote {
+        use super::redis::{RedisCluster, RedisNode};
+        match place {
+            Place::Redis(RedisPlace::Single(url)) => Remote::Node(RedisNode::new(url, prefix, timeout)),
+            Place::Redis(RedisPlace::Sentinel { master, sentinels, node }) => {
+                Remote::Node(RedisNode::by_sentinel(&master, sentinels, node, prefix, timeout))
+            }
+            Place::Redis(RedisPlace::Cluster(nodes)) => {
+                Remote::Cluster(RedisCluster::new(nodes, prefix, timeout))
+            }
+            Place::Upstash { url, token } => {
+                Remote::Upstash(super::upstash::Upstash::new(url, token, prefix, timeout))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SharedStore").field("remote", &self.remote).finish_non_exhaustive()
+    }
+}
+
+fn pick<'c>(charges: &[Charge<'c>], members: &[usize]) -> SmallVec<[Charge<'c>; 4]> {
+    members.iter().filter_map(|&index| charges.get(index).copied()).collect()
+}
+
+fn put(tallies: &mut Tallies, members: &[usize], list: impl IntoIterator<Item = Tally>) {
+    for (&index, tally) in members.iter().zip(list) {
+        if let Some(place) = tallies.list.get_mut(index) {
+            *place = tally;
+        }
+    }
+}
+
+fn shift(at: Timestamp, by_us: i64) -> Timestamp {
+    Timestamp::from_micros(at.as_micros().saturating_add_signed(by_us))
+}

@@ -1,0 +1,118 @@
+//! Keys that are known to be refused, so that an attack on one of them stays in this node.
+//!
+//! Nothing is charged while a key is refused, so its retry time stands. The store is still asked
+//! once a second, by one request at a time: an operator may have let the key go.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::decision::key::KeyHash;
+use crate::decision::limit::Mode;
+use crate::decision::tally::{Charge, Judgement, Tallies, Tally};
+use crate::decision::time::{Span, Timestamp};
+
+/// The refused keys that this node knows, bounded.
+#[derive(Debug)]
+pub(super) struct DenyCache {
+    shards: Box<[Mutex<HashMap<KeyHash, Denied>>]>,
+    /// How many keys are held: most of the time none, and then nothing is locked.
+    held: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Denied {
+    until: Timestamp,
+    ask_at: Timestamp,
+    tally: Tally,
+}
+
+/// What a request wants to know of its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Goes on to the store if one of its keys is due.
+    Taker,
+    /// Only looks.
+    Looker,
+}
+
+impl DenyCache {
+    const SHARDS: usize = 16;
+    const KEYS_A_SHARD: usize = 4096;
+    const ASK_EVERY: Span = Span::from_secs(1);
+
+    pub(super) fn new() -> DenyCache {
+        let shards = (0..DenyCache::SHARDS).map(|_| Mutex::default()).collect();
+        DenyCache { shards, held: AtomicUsize::new(0) }
+    }
+
+    /// The refusal of a request, if one of its keys is known to be refused and not due to be asked about.
+    pub(super) fn refuses(&self, charges: &[Charge<'_>], now: Timestamp, asker: Asker) -> Option<Tallies> {
+        if self.held.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut refused = false;
+        let list = charges.iter().map(|charge| match self.known(charge, now, asker) {
+            Some(tally) => {
+                refused |= charge.limit.mode == Mode::Enforce;
+                tally
+            }
+            None => Tally::unasked(),
+        });
+        let tallies = Tallies { list: list.collect(), shared: 0 };
+        refused.then_some(tallies)
+    }
+
+    /// Notes what the store said to a charge.
+    pub(super) fn note(&self, charge: &Charge<'_>, tally: &Tally, now: Timestamp) {
+        let until = match tally.judgement {
+            Judgement::Exceeded { retry_at, .. } => retry_at,
+            Judgement::Blocked { until } => until,
+            Judgement::Admits | Judgement::Undecided { .. } => return self.forget(charge.key),
+        };
+        if charge.limit.mode == Mode::Shadow {
+            return;
+        }
+        let mut shard = self.shard(charge.key).lock();
+        if shard.len() >= DenyCache::KEYS_A_SHARD && !shard.contains_key(&charge.key) {
+            let before = shard.len();
+            shard.retain(|_, denied| denied.until > now);
+            self.held.fetch_sub(before - shard.len(), Ordering::AcqRel);
+            if shard.len() >= DenyCache::KEYS_A_SHARD {
+                return;
+            }
+        }
+        let denied = Denied { until, ask_at: now.plus(DenyCache::ASK_EVERY), tally: tally.clone() };
+        if shard.insert(charge.key, denied).is_none() {
+            self.held.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn known(&self, charge: &Charge<'_>, now: Timestamp, asker: Asker) -> Option<Tally> {
+        let mut shard = self.shard(charge.key).lock();
+        let denied = shard.get_mut(&charge.key)?;
+        if denied.until <= now {
+            shard.remove(&charge.key);
+            self.held.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        if denied.ask_at <= now {
+            if asker == Asker::Taker {
+                denied.ask_at = now.plus(DenyCache::ASK_EVERY);
+            }
+            return None;
+        }
+        Some(denied.tally.clone())
+    }
+
+    fn forget(&self, key: KeyHash) {
+        if self.held.load(Ordering::Acquire) > 0 && self.shard(key).lock().remove(&key).is_some() {
+            self.held.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn shard(&self, key: KeyHash) -> &Mutex<HashMap<KeyHash, Denied>> {
+        &self.shards[key.as_u128() as usize % DenyCache::SHARDS]
+    }
+}
