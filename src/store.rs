@@ -43,14 +43,14 @@ impl Store {
     /// The store that `spec` describes. Nothing is connected yet: that happens in the runtime that
     /// uses it. `node_secret` is of this process alone.
     pub fn open(
-        spec: StoreSpec,
+        spec: &StoreSpec,
         node_secret: KeyHasher,
         metrics: StoreMetrics,
         clock: Clock,
         time: ScriptTime,
     ) -> Store {
         let memory = MemoryStore::new(spec.max_keys);
-        match spec.kind {
+        match &spec.kind {
             StoreKind::Memory => {
                 metrics.set_open(0, 1);
                 Store(Place::Memory(memory))

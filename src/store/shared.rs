@@ -70,7 +70,7 @@ const AWAY_RETRY: Span = Span::from_secs(2);
 
 impl SharedStore {
     pub(super) fn new(
-        spec: SharedSpec,
+        spec: &SharedSpec,
         local: MemoryStore,
         rekey: KeyHasher,
         metrics: StoreMetrics,
@@ -78,13 +78,13 @@ impl SharedStore {
         time: ScriptTime,
     ) -> SharedStore {
         let SharedSpec { place, prefix, timeout, secret: _ } = spec;
-        let remote = Remote::of(place, &prefix, timeout);
+        let remote = Remote::of(place, prefix, *timeout);
         let lanes = usize::from(remote.lanes());
         metrics.set_open(0, lanes);
         SharedStore {
             remote,
             name_prefix: format!("{prefix}{FORMAT}").into(),
-            timeout,
+            timeout: *timeout,
             time,
             clock,
             breakers: (0..lanes).map(|_| Breaker::default()).collect(),
@@ -357,18 +357,20 @@ impl SharedStore {
 }
 
 impl Remote {
-    fn of(place: Place, prefix: &str, timeout: Duration) -> Remote {
+    fn of(place: &Place, prefix: &str, timeout: Duration) -> Remote {
         use super::redis::{RedisCluster, RedisNode};
         match place {
-            Place::Redis(RedisPlace::Single(url)) => Remote::Node(RedisNode::new(url, prefix, timeout)),
+            Place::Redis(RedisPlace::Single(url)) => {
+                Remote::Node(RedisNode::new(url.clone(), prefix, timeout))
+            }
             Place::Redis(RedisPlace::Sentinel { master, sentinels, node }) => {
-                Remote::Node(RedisNode::by_sentinel(&master, sentinels, node, prefix, timeout))
+                Remote::Node(RedisNode::by_sentinel(master, sentinels.clone(), node.clone(), prefix, timeout))
             }
             Place::Redis(RedisPlace::Cluster(nodes)) => {
-                Remote::Cluster(RedisCluster::new(nodes, prefix, timeout))
+                Remote::Cluster(RedisCluster::new(nodes.clone(), prefix, timeout))
             }
             Place::Upstash { url, token } => {
-                Remote::Upstash(super::upstash::Upstash::new(url, token, prefix, timeout))
+                Remote::Upstash(super::upstash::Upstash::new(url.clone(), token.clone(), prefix, timeout))
             }
         }
     }
