@@ -102,8 +102,7 @@ impl SharedStore {
         if charges.is_empty() {
             return Tallies::default();
         }
-        if let Some(refused) = self.denied.refuses(charges, now, Asker::Taker) {
-            self.metrics.refused_in_node();
+        if let Some(refused) = self.refused_in_node(charges, now, Asker::Taker) {
             return refused;
         }
         let names: SmallVec<[String; 4]> = charges.iter().map(|charge| self.name(charge.key)).collect();
@@ -125,8 +124,7 @@ impl SharedStore {
 
     /// What this node knows without asking. See [`super::Store::peek`].
     pub(super) fn peek(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
-        if let Some(refused) = self.denied.refuses(charges, now, Asker::Looker) {
-            self.metrics.refused_in_node();
+        if let Some(refused) = self.refused_in_node(charges, now, Asker::Looker) {
             return refused;
         }
         let is_away = |charge: &Charge<'_>| {
@@ -134,14 +132,39 @@ impl SharedStore {
                 && self.breaker(self.remote.lane(&self.name(charge.key))).is_open()
         };
         if self.open_lanes() == 0 {
-            return Tallies { list: charges.iter().map(|_| Tally::unasked()).collect(), shared: 0 };
+            return unasked(charges);
         }
         let away: SmallVec<[usize; 4]> =
             (0..charges.len()).filter(|&index| charges.get(index).is_some_and(is_away)).collect();
-        let mut tallies = Tallies { list: charges.iter().map(|_| Tally::unasked()).collect(), shared: 0 };
+        let mut tallies = unasked(charges);
         let locals = self.locally(&pick(charges, &away), now, MemoryStore::peek);
         put(&mut tallies, &away, locals);
         tallies
+    }
+
+    /// The refusal of a request of whose keys one is known to be refused. What the others would
+    /// say is told from what this node knows of them, so that the time to wait is that of all.
+    fn refused_in_node(&self, charges: &[Charge<'_>], now: Timestamp, asker: Asker) -> Option<Tallies> {
+        let known = self.denied.refuses(charges, now, asker)?;
+        let mut tallies = unasked(charges);
+        let others: SmallVec<[usize; 4]> =
+            known.iter().enumerate().filter(|(_, tally)| tally.is_none()).map(|(index, _)| index).collect();
+        let others_say = self.locally(&pick(charges, &others), now, MemoryStore::peek);
+        put(&mut tallies, &others, others_say);
+        let starts_a_block = |&index: &usize| {
+            let limit = charges.get(index).map(|charge| charge.limit);
+            let judgement = tallies.list.get(index).map(|tally| tally.judgement);
+            limit.is_some_and(|limit| limit.block.is_some()) && judgement != Some(Judgement::Admits)
+        };
+        if others.iter().any(starts_a_block) {
+            // Every node must learn of it, so the store has to.
+            return None;
+        }
+        for (place, tally) in tallies.list.iter_mut().zip(known) {
+            *place = tally.unwrap_or_else(|| std::mem::replace(place, Tally::unasked()));
+        }
+        self.metrics.refused_in_node();
+        Some(tallies)
     }
 
     pub(super) fn local(&self) -> &MemoryStore {
@@ -246,7 +269,7 @@ impl SharedStore {
         taken: &[Result<Taken, StoreError>],
         now: Timestamp,
     ) -> Tallies {
-        let mut tallies = Tallies { list: charges.iter().map(|_| Tally::unasked()).collect(), shared: 0 };
+        let mut tallies = unasked(charges);
         let mut away: SmallVec<[usize; 4]> = SmallVec::new();
         let mut admitted = true;
         for (group, taken) in groups.iter().zip(taken) {
@@ -380,6 +403,10 @@ impl std::fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SharedStore").field("remote", &self.remote).finish_non_exhaustive()
     }
+}
+
+fn unasked(charges: &[Charge<'_>]) -> Tallies {
+    Tallies { list: charges.iter().map(|_| Tally::unasked()).collect(), shared: 0 }
 }
 
 fn pick<'c>(charges: &[Charge<'c>], members: &[usize]) -> SmallVec<[Charge<'c>; 4]> {

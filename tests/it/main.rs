@@ -8,6 +8,7 @@ mod binary;
 mod bodies;
 mod clients;
 mod config;
+mod conformance;
 mod demo;
 mod forwarding;
 mod harness;

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::decision::key::KeyHash;
 use crate::decision::limit::Mode;
-use crate::decision::tally::{Charge, Judgement, Tallies, Tally};
+use crate::decision::tally::{Charge, Judgement, Tally};
 use crate::decision::time::{Span, Timestamp};
 
 /// The refused keys that this node knows, bounded.
@@ -27,6 +28,9 @@ struct Denied {
     ask_at: Timestamp,
     tally: Tally,
 }
+
+/// What each charge of a request would be told, where that is known.
+pub(super) type Known = SmallVec<[Option<Tally>; 4]>;
 
 /// What a request wants to know of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,33 +51,27 @@ impl DenyCache {
         DenyCache { shards, held: AtomicUsize::new(0) }
     }
 
-    /// The refusal of a request, if one of its keys is known to be refused and not due to be asked about.
-    pub(super) fn refuses(&self, charges: &[Charge<'_>], now: Timestamp, asker: Asker) -> Option<Tallies> {
+    /// What is known of each charge, if one of them is known to be refused and not due to be asked about.
+    pub(super) fn refuses(&self, charges: &[Charge<'_>], now: Timestamp, asker: Asker) -> Option<Known> {
         if self.held.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut refused = false;
-        let list = charges.iter().map(|charge| match self.known(charge, now, asker) {
-            Some(tally) => {
-                refused |= charge.limit.mode == Mode::Enforce;
-                tally
-            }
-            None => Tally::unasked(),
-        });
-        let tallies = Tallies { list: list.collect(), shared: 0 };
-        refused.then_some(tallies)
+        let known: Known = charges.iter().map(|charge| self.known(charge, now, asker)).collect();
+        known.iter().any(Option::is_some).then_some(known)
     }
 
     /// Notes what the store said to a charge.
     pub(super) fn note(&self, charge: &Charge<'_>, tally: &Tally, now: Timestamp) {
-        let until = match tally.judgement {
-            Judgement::Exceeded { retry_at, .. } => retry_at,
-            Judgement::Blocked { until } => until,
+        let (until, windows) = match tally.judgement {
+            Judgement::Exceeded { retry_at, .. } => (retry_at, tally.windows.clone()),
+            // Of a key that is blocked already nothing else is told.
+            Judgement::Blocked { until } => (until, SmallVec::new()),
             Judgement::Admits | Judgement::Undecided { .. } => return self.forget(charge.key),
         };
         if charge.limit.mode == Mode::Shadow {
             return;
         }
+        let tally = Tally { judgement: tally.judgement, windows };
         let mut shard = self.shard(charge.key).lock();
         if shard.len() >= DenyCache::KEYS_A_SHARD && !shard.contains_key(&charge.key) {
             let before = shard.len();
@@ -83,7 +81,7 @@ impl DenyCache {
                 return;
             }
         }
-        let denied = Denied { until, ask_at: now.plus(DenyCache::ASK_EVERY), tally: tally.clone() };
+        let denied = Denied { until, ask_at: now.plus(DenyCache::ASK_EVERY), tally };
         if shard.insert(charge.key, denied).is_none() {
             self.held.fetch_add(1, Ordering::AcqRel);
         }
