@@ -17,7 +17,8 @@ pub(super) async fn of(server: &Server) -> Option<String> {
     from_info(&sections.join("\n"))
 }
 
-fn text_of(value: &Value) -> Option<&str> {
+/// A text, however the protocol wraps it.
+pub(super) fn text_of(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::VerbatimString { text, .. } => Some(text),

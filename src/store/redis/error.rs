@@ -10,7 +10,7 @@ const MESSAGE_BYTES_MAX: usize = 200;
 /// A text from outside as part of one line: bounded, and without what steers a terminal.
 pub(super) fn plain(text: &str) -> Box<str> {
     let mut shown = String::new();
-    for c in text.trim().chars() {
+    for c in text.trim_matches(|c: char| c.is_whitespace() || c.is_control()).chars() {
         if shown.len() + c.len_utf8() > MESSAGE_BYTES_MAX {
             break;
         }
@@ -30,6 +30,9 @@ pub(super) fn of_library(error: RedisError) -> StoreError {
         // Its own limit on answers lies above ours and speaks only if ours was not there.
         ErrorKind::Io if error.is_timeout() => StoreError::Timeout,
         ErrorKind::Io => StoreError::Disconnected(plain(&error.to_string())),
+        ErrorKind::Parse if error.detail().is_some_and(|text| text.contains("end of input")) => {
+            StoreError::Disconnected("the connection ended within an answer".into())
+        }
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
             StoreError::Garbage("not the protocol of Redis".into())
         }

@@ -89,9 +89,7 @@ async fn what_a_server_refuses_is_told_by_its_meaning() {
     server.command("REPLICAOF NO ONE");
     assert_eq!(node.run(&call(&script, "k", b"a")).await, Ok(counted(1, b"a")));
     let said = node.run(&call(&self::script("return redis.error_reply('ODD\tthing')"), "k", b"")).await;
-    assert!(
-        matches!(said, Err(StoreError::Refused(text)) if text.starts_with("ODD") && !text.contains('\t'))
-    );
+    assert!(matches!(said, Err(StoreError::Refused(text)) if text.contains("ODD") && !text.contains('\t')));
 }
 
 fn script_that_sets() -> Script {
