@@ -11,9 +11,9 @@ use tollgate::clock::{Clock, ManualClock};
 use tollgate::config::Environment;
 use tollgate::decision::time::{Span, Timestamp};
 
-use super::PATIENCE;
 use super::backend::Backend;
 use super::client::{Client, get};
+use super::{ASK_EVERY, PATIENCE};
 
 /// A running gateway in front of a scripted backend.
 pub(crate) struct Gateway {
@@ -28,9 +28,6 @@ pub(crate) struct Gateway {
 
 /// Where the hand-turned clock starts: a whole second, so that tests can count in them.
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-
-/// How often the gateway is asked for what it does not tell by itself.
-const ASK_EVERY: Duration = Duration::from_millis(10);
 
 /// Listeners on free ports and `upstreams.app` with the backend: what every test's file begins with.
 pub(crate) fn preamble(backend: SocketAddr) -> String {

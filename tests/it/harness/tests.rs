@@ -1,8 +1,10 @@
 //! The harness must not lie about bytes, framing or the end of a connection, or no test on top of it means anything.
 
 use std::net::Ipv4Addr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::backend::{Backend, Gate, Received, Reply};
+use super::binary::Running;
 use super::client::{Client, get};
 use super::wire::Framing;
 
@@ -91,4 +93,17 @@ async fn a_stopped_backend_comes_back_on_its_address() {
     client.closed().await;
     let backend = Backend::start_at(addr, |_| Reply::new(200)).await;
     assert_eq!(get(backend.addr(), "/").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shifted_gateway_lives_at_another_time() {
+    const RULES: &str = "routes: [{ name: r, match: { path: /* }, upstream: app, limits: [{ key: ip, windows: { w: 9/hour } }] }]";
+    let backend = Backend::ok().await;
+    for shift_s in [-100_000, 100_000] {
+        let running = Running::start_shifted(&backend, RULES, shift_s).await;
+        let reset = get(running.address, "/").await.number("x-ratelimit-reset");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let ahead = i64::try_from(reset).unwrap() - i64::try_from(now).unwrap() - shift_s;
+        assert!((3_500..=3_601).contains(&ahead), "{ahead} s ahead of a clock that is {shift_s} s off");
+    }
 }
