@@ -131,7 +131,8 @@ impl HttpClient {
 
     /// Ends when there should have been a connection long since, and never if there is one.
     async fn is_late(&self, mut connection: CaptureConnection) {
-        let connected = timeout(self.connect_timeout, connection.wait_for_connection_metadata()).await.is_ok();
+        let connected =
+            timeout(self.connect_timeout, connection.wait_for_connection_metadata()).await.is_ok();
         if connected {
             std::future::pending::<()>().await;
         }

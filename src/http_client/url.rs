@@ -107,10 +107,14 @@ mod tests {
         for text in ["http://example.io", "http://10.0.0.1", "http://127.0.0.1.example.io", "redis://x:1"] {
             check(text, Err(HttpUrlFault::Scheme));
         }
-        for text in ["", "/", "example.io", "https://", "https:///x", "https://a b", "https://h:", "not a url"] {
+        for text in
+            ["", "/", "example.io", "https://", "https:///x", "https://a b", "https://h:", "not a url"]
+        {
             check(text, Err(HttpUrlFault::Malformed));
         }
-        for text in ["https://h:0", "https://h:65536", "https://h:x", "https://:443", "https://ex\u{e4}mple.io"] {
+        for text in
+            ["https://h:0", "https://h:65536", "https://h:x", "https://:443", "https://ex\u{e4}mple.io"]
+        {
             check(text, Err(HttpUrlFault::Malformed));
         }
         check("https://user:pw@example.io", Err(HttpUrlFault::Credentials));

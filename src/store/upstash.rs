@@ -42,7 +42,8 @@ pub enum UpstashUrlFault {
 
 impl UpstashUrl {
     pub fn parse(text: &str) -> Result<UpstashUrl, UpstashUrlFault> {
-        let is_redis = |scheme: &str| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme));
+        let is_redis =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme));
         if is_redis("redis://") || is_redis("rediss://") {
             return Err(UpstashUrlFault::NotRest);
         }

@@ -48,7 +48,7 @@ fn code_in_script(text: &str) -> Option<&'static str> {
 
 /// A text from outside as part of one line: bounded, and without what steers a terminal.
 pub(in crate::store) fn plain(text: &str) -> Box<str> {
-    let text = text.trim();
+    let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
     let end = text.floor_char_boundary(TEXT_BYTES_MAX);
     let visible = |c: char| if c.is_control() { ' ' } else { c };
     text.get(..end).unwrap_or_default().chars().map(visible).collect::<String>().into()
@@ -67,12 +67,18 @@ mod tests {
         check("READONLY You can't write against a read only replica.", StoreError::ReadOnly);
         check("MASTERDOWN Link with MASTER is down", StoreError::Loading);
         check("LOADING Redis is loading the dataset in memory", StoreError::Loading);
-        check("OOM command not allowed when used memory > 'maxmemory'. script: ab, on @user_script:1.", StoreError::OutOfMemory);
+        check(
+            "OOM command not allowed when used memory > 'maxmemory'. script: ab, on @user_script:1.",
+            StoreError::OutOfMemory,
+        );
         check("WRONGTYPE Operation against a key holding the wrong kind of value", StoreError::WrongType);
-        for text in ["NOAUTH Authentication required.", "WRONGPASS invalid", "NOPERM this user has no permissions"] {
+        for text in
+            ["NOAUTH Authentication required.", "WRONGPASS invalid", "NOPERM this user has no permissions"]
+        {
             check(text, StoreError::Auth(text.into()));
         }
-        for text in ["MOVED 3999 127.0.0.1:6381", "CLUSTERDOWN The cluster is down", "TRYAGAIN Multiple keys"] {
+        for text in ["MOVED 3999 127.0.0.1:6381", "CLUSTERDOWN The cluster is down", "TRYAGAIN Multiple keys"]
+        {
             check(text, StoreError::Cluster(text.into()));
         }
     }
@@ -87,7 +93,10 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_a_refusal_that_can_be_logged() {
-        check("ERR max daily request limit exceeded", StoreError::Refused("ERR max daily request limit exceeded".into()));
+        check(
+            "ERR max daily request limit exceeded",
+            StoreError::Refused("ERR max daily request limit exceeded".into()),
+        );
         // A code counts only where a code stands.
         check("BUSY not LOADING", StoreError::Refused("BUSY not LOADING".into()));
         check("ERR the word OOM elsewhere", StoreError::Refused("ERR the word OOM elsewhere".into()));

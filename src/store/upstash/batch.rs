@@ -219,3 +219,6 @@ fn refused(response: &Response) -> StoreError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

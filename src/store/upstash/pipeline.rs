@@ -121,7 +121,9 @@ fn piece(value: Value) -> Result<Piece, StoreError> {
         Value::String(text) => {
             BASE64.decode(&text).map(Piece::Bytes).map_err(|_| garbage("a text is not base64"))
         }
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err(garbage("a script answered a nested value")),
+        Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+            Err(garbage("a script answered a nested value"))
+        }
     }
 }
 

@@ -17,12 +17,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use self::port::Port;
-use self::resp::Connection;
 use super::eventually;
 use super::process::{Process, Signal};
 
 pub(crate) use self::cluster::RedisCluster;
-pub(crate) use self::resp::Reply;
+pub(crate) use self::resp::{Connection, Reply};
 pub(crate) use self::sentinel::Watched;
 
 /// How long servers may take to start, to find each other, or to agree on something.
