@@ -25,6 +25,7 @@ pub mod config;
 pub mod decision;
 pub mod demo;
 pub mod gateway;
+pub mod http_client;
 pub mod identity;
 pub mod proxy;
 pub mod store;

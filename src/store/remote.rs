@@ -1,5 +1,7 @@
 //! The one thing that a shared store must be able to do: run a script over some keys, atomically.
 
+pub(super) mod error_reply;
+
 use smallvec::SmallVec;
 use thiserror::Error;
 

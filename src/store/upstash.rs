@@ -1,43 +1,115 @@
-//! Upstash: Redis behind a REST interface.
+//! Upstash: Redis behind a REST interface. <https://upstash.com/docs/redis/features/restapi>
+
+mod batch;
+mod pipeline;
+mod script;
 
 use std::time::Duration;
 
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::SecretString;
+use serde_json::json;
 use thiserror::Error;
+use tokio::time::timeout;
 
-use super::remote::{Call, Piece, StoreError};
+use crate::http_client::{HttpUrl, HttpUrlFault, bearer};
+
+use self::batch::{Batcher, Endpoint};
+use self::pipeline::{By, Command, OK, Reply};
+use self::script::Scripts;
+use super::remote::{Call, Piece, StoreError, error_reply};
+
+/// An exchange that needs a new connection takes four round trips, and goes on when nobody waits for it.
+const EXCHANGE_MIN: Duration = Duration::from_secs(1);
+const PROBE_MAX: Duration = Duration::from_secs(1);
+
+const ENCODING: HeaderName = HeaderName::from_static("upstash-encoding");
 
 /// `https://name.upstash.io`; plain http is for loopback addresses alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstashUrl(Box<str>);
+pub struct UpstashUrl {
+    pipeline: HttpUrl,
+}
 
 /// What is wrong with a URL.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum UpstashUrlFault {
-    #[error("this is not an https URL")]
-    Malformed,
+    #[error("this is the address for Redis clients; copy the one of the REST API, it begins with https://")]
+    NotRest,
+    #[error(transparent)]
+    Http(#[from] HttpUrlFault),
 }
 
 impl UpstashUrl {
     pub fn parse(text: &str) -> Result<UpstashUrl, UpstashUrlFault> {
-        Ok(UpstashUrl(text.into()))
+        let is_redis =
+            |scheme: &str| text.get(..scheme.len()).is_some_and(|t| t.eq_ignore_ascii_case(scheme));
+        if is_redis("redis://") || is_redis("rediss://") {
+            return Err(UpstashUrlFault::NotRest);
+        }
+        Ok(UpstashUrl { pipeline: HttpUrl::parse(text)?.below("/pipeline")? })
     }
 }
 
 /// One database.
 #[derive(Debug)]
-pub(super) struct Upstash {}
+pub(super) struct Upstash {
+    /// None if the token is none that a header can carry.
+    batcher: Option<Batcher>,
+    scripts: Scripts,
+    probe: Command,
+}
 
 impl Upstash {
-    pub(super) fn new(_url: UpstashUrl, _token: SecretString, _prefix: &str, _timeout: Duration) -> Upstash {
-        Upstash {}
+    /// Connects when it is first used. `prefix` begins the name of the key that probes write;
+    /// `patience` is how long callers wait for a call.
+    pub(super) fn new(url: UpstashUrl, token: SecretString, prefix: &str, patience: Duration) -> Upstash {
+        let endpoint = |authorization| {
+            let json = HeaderValue::from_static("application/json");
+            let base64 = HeaderValue::from_static("base64");
+            let headers = [(AUTHORIZATION, authorization), (CONTENT_TYPE, json), (ENCODING, base64)];
+            Endpoint { url: url.pipeline, headers: HeaderMap::from_iter(headers) }
+        };
+        let probe = json!(["SET", format!("{prefix}1:probe"), "1", "PX", "5000"]);
+        Upstash {
+            batcher: bearer(&token)
+                .map(|value| Batcher::new(endpoint(value), patience / 2, patience.max(EXCHANGE_MIN))),
+            scripts: Scripts::default(),
+            probe: Command::Plain(probe.to_string().into()),
+        }
     }
 
-    pub(super) async fn run(&self, _call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
-        Err(StoreError::Timeout)
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
+        let script = self.scripts.port(call.script);
+        let operands = pipeline::operands(call);
+        for by in [By::Name, By::SourceOnce, By::Source] {
+            let (script, operands) = (script.clone(), operands.clone());
+            let reply = self.send(Command::Script { script, operands, by }).await?;
+            match reply.error {
+                None => return pipeline::pieces(reply.result),
+                Some(text) if error_reply::is_unknown_script(&text) => continue,
+                Some(text) => return Err(error_reply::read(&text)),
+            }
+        }
+        Err(StoreError::Garbage("the server does not know a script that came with its source".into()))
     }
 
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        Err(StoreError::Timeout)
+        let sent = timeout(PROBE_MAX, self.send(self.probe.clone())).await;
+        match sent.unwrap_or(Err(StoreError::Timeout))? {
+            Reply { error: Some(text), .. } => Err(error_reply::read(&text)),
+            Reply { error: None, result } if result == OK => Ok(()),
+            Reply { error: None, .. } => Err(StoreError::Garbage("a write was not answered with OK".into())),
+        }
+    }
+
+    async fn send(&self, command: Command) -> Result<Reply, StoreError> {
+        match &self.batcher {
+            Some(batcher) => batcher.run(command).await,
+            None => Err(StoreError::Auth("the token has characters that a header cannot carry".into())),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::path::Path;
 use self::source::{code_of, functions, paths, without_tests};
 
 /// Which of our modules each module may name, besides itself. Imports run one way: downwards here.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("main", &["cli"]),
     ("cli", &["app", "config", "decision", "clock", "telemetry", "demo"]),
     (
@@ -32,8 +32,9 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("gateway", &["store", "identity", "telemetry", "clock", "decision"]),
     ("config", &["store", "identity", "decision"]),
     ("demo", &["clock", "decision"]),
-    ("store", &["telemetry", "clock", "decision"]),
+    ("store", &["http_client", "telemetry", "clock", "decision"]),
     ("identity", &["decision"]),
+    ("http_client", &[]),
     ("telemetry", &["clock", "decision"]),
     ("clock", &["decision"]),
     ("decision", &[]),
@@ -206,7 +207,7 @@ fn imports_run_one_way() {
 fn the_table_of_arrows_has_no_circle() {
     // Each line names only modules that come after it, once they are put in this order.
     let order = ["main", "cli", "app", "admin", "proxy", "gateway", "config", "demo", "store", "identity"];
-    let rest = ["telemetry", "clock", "decision", "lib", "tollgate"];
+    let rest = ["http_client", "telemetry", "clock", "decision", "lib", "tollgate"];
     let place = |module: &str| order.iter().chain(&rest).position(|name| *name == module).unwrap();
     for (module, allowed) in ARROWS {
         allowed.iter().for_each(|to| assert!(place(module) < place(to), "{module} → {to} runs back"));
