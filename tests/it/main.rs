@@ -16,6 +16,7 @@ mod logs;
 mod metrics;
 mod paths;
 mod reload;
+mod shared;
 mod shipped;
 mod tidy;
 mod users;
