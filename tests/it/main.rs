@@ -17,6 +17,7 @@ mod logs;
 mod metrics;
 mod paths;
 mod reload;
+mod shared;
 mod shipped;
 mod tidy;
 mod users;

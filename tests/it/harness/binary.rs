@@ -42,13 +42,12 @@ pub(crate) struct Running {
 impl Running {
     /// `rules` is the file without version, listeners and upstreams.
     pub(crate) async fn start(backend: &Backend, rules: &str) -> Running {
-        Running::start_with(backend, rules, &[]).await
+        Running::launch(&preamble(backend.addr()), rules, &[]).await
     }
 
-    /// The same with these variables in its environment.
-    pub(crate) async fn start_with(backend: &Backend, rules: &str, variables: &[(&str, &str)]) -> Running {
+    /// With a beginning of the file of the test's own, which [`Running::edit`] keeps, and these variables.
+    pub(crate) async fn launch(preamble: &str, rules: &str, variables: &[(&str, &str)]) -> Running {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let preamble = preamble(backend.addr());
         std::fs::write(folder.path().join("gateway.yaml"), format!("{preamble}{rules}")).expect("a file");
         let mut binary = Binary::spawn(folder.path(), &["run"], variables);
         let line = binary.stdout.line_with("the gateway is ready").await;
@@ -58,7 +57,7 @@ impl Running {
             rest[..end].parse().expect("an address")
         });
         let [address, admin] = [addresses.next(), addresses.next()].map(|found| found.expect("an address"));
-        Running { binary, address, admin, preamble, folder }
+        Running { binary, address, admin, preamble: preamble.to_owned(), folder }
     }
 
     /// With a wall clock that is off by so many seconds.
@@ -66,7 +65,7 @@ impl Running {
         let variables = shifted_clock(shift_s);
         let variables: Vec<(&str, &str)> =
             variables.iter().map(|(name, value)| (&**name, &**value)).collect();
-        Running::start_with(backend, rules, &variables).await
+        Running::launch(&preamble(backend.addr()), rules, &variables).await
     }
 
     /// The page of metrics.

@@ -148,9 +148,41 @@ impl RedisServer {
         self.must(&["DBSIZE"]).await.int()
     }
 
+    /// The keys of counters: without those that gateways write to see whether they can.
+    pub(crate) async fn counters(&self) -> Vec<String> {
+        let mut keys = self.keys().await;
+        keys.retain(|key| !key.contains("probe"));
+        keys
+    }
+
     pub(crate) async fn keys(&self) -> Vec<String> {
         let keys = self.must(&["KEYS", "*"]).await.array();
         keys.into_iter().map(Reply::text).collect()
+    }
+
+    /// All keys with their values, in the order of the keys; panics at one that is no string.
+    pub(crate) async fn values(&self) -> Vec<(String, Vec<u8>)> {
+        let mut values = Vec::new();
+        for key in self.keys().await {
+            match self.must(&["GET", &key]).await {
+                Reply::Bytes(value) => values.push((key, value)),
+                // It expired between the two commands.
+                Reply::Nil => {}
+                other => panic!("{key} holds {other:?}"),
+            }
+        }
+        values.sort_unstable();
+        values
+    }
+
+    /// Listens in on all commands from now on.
+    pub(crate) async fn monitor(&self) -> Monitor {
+        let opened = async {
+            let mut connection = Connection::open(self.address()).await?;
+            connection.command(&["MONITOR"]).await?;
+            io::Result::Ok(connection)
+        };
+        Monitor(opened.await.expect("a server that can be listened in on"))
     }
 
     /// The value of a field of INFO.
@@ -176,6 +208,25 @@ impl RedisServer {
 
     fn said(&self) -> String {
         format!("{}{}", self.process.stdout.text(), self.process.stderr.text())
+    }
+}
+
+/// Hears every command that a server gets.
+pub(crate) struct Monitor(Connection);
+
+impl Monitor {
+    /// All commands since the last call, one a line.
+    pub(crate) async fn until_now(&mut self, server: &RedisServer) -> Vec<String> {
+        const MARK: &str = "the end of what was asked for";
+        server.must(&["ECHO", MARK]).await;
+        let mut heard = Vec::new();
+        loop {
+            let line = self.0.reply().await.expect("what the server hears").text();
+            if line.contains(MARK) {
+                return heard;
+            }
+            heard.push(line);
+        }
     }
 }
 

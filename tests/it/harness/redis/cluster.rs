@@ -105,14 +105,14 @@ impl RedisCluster {
         }
     }
 
-    /// All keys of all masters.
-    pub(crate) async fn keys(&self) -> Vec<String> {
-        let mut keys = Vec::new();
+    /// The keys of all counters.
+    pub(crate) async fn counters(&self) -> Vec<String> {
+        let mut counters = Vec::new();
         for master in [0, 8_000, 16_000] {
             let master = self.master_of(master).await;
-            keys.extend(self.nodes[master].keys().await);
+            counters.extend(self.nodes[master].counters().await);
         }
-        keys
+        counters
     }
 
     fn living(&self) -> &RedisServer {

@@ -82,14 +82,16 @@ impl Connection {
             message.extend_from_slice(word);
             message.extend_from_slice(b"\r\n");
         }
-        in_time(async {
-            self.0.write_all(&message).await?;
-            self.reply().await
-        })
-        .await
+        in_time(self.0.write_all(&message)).await?;
+        self.reply().await
     }
 
-    async fn reply(&mut self) -> io::Result<Reply> {
+    /// What the server says next.
+    pub(super) async fn reply(&mut self) -> io::Result<Reply> {
+        in_time(self.next()).await
+    }
+
+    async fn next(&mut self) -> io::Result<Reply> {
         let line = self.line().await?;
         let (kind, rest) = line.split_at_checked(1).ok_or_else(|| no_reply(&line))?;
         match kind {
@@ -108,7 +110,7 @@ impl Connection {
                 let length: usize = rest.parse().map_err(|_| no_reply(&line))?;
                 let mut array = Vec::with_capacity(length);
                 for _ in 0..length {
-                    array.push(Box::pin(self.reply()).await?);
+                    array.push(Box::pin(self.next()).await?);
                 }
                 Ok(Reply::Array(array))
             }

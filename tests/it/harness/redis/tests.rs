@@ -81,7 +81,7 @@ async fn a_cluster_fails_over_and_moves_slots() {
     let heir = cluster.master_of(slot).await;
     assert_ne!(heir, other);
     assert_eq!(cluster.node(heir).must(&["GET", "{a}1"]).await.text(), "y");
-    assert_eq!(cluster.keys().await, ["{a}1"]);
+    assert_eq!(cluster.counters().await, ["{a}1"]);
 }
 
 #[tokio::test]
