@@ -22,6 +22,18 @@ pub struct Admin {
     pub metrics_public: bool,
     /// Called before each scrape, to bring gauges up to date. May block.
     pub gauges: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    /// Asked by each look at readiness; does not block.
+    pub store_state: Arc<dyn Fn() -> StoreState + Send + Sync>,
+}
+
+/// The store, as a load balancer needs to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreState {
+    Up,
+    /// It is away, and this node does without.
+    Down,
+    /// It is away, and requests should go where it is not.
+    Missed,
 }
 
 impl Admin {

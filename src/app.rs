@@ -2,6 +2,7 @@
 
 mod bind;
 mod reload;
+mod store;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,21 +11,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::server::configuration::ServerConf;
-use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::bind::{bind, thread_count};
 use self::reload::Reloader;
-use crate::admin::{Admin, Phase, Readiness};
+use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
-use crate::decision::key::KeyHasher;
 use crate::gateway::{Gateway, Policies};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
-use crate::store::spec::{StoreKind, StoreSpec as Spec};
-use crate::store::{ScriptTime, Store};
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
@@ -100,10 +97,9 @@ impl App {
         let admin_address = bound(&admin_listener)?;
 
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let spec = Spec { max_keys: config.store.max_keys, kind: StoreKind::Memory };
-        let store = Store::open(spec, secret_hasher()?, metrics.store(), clock.clone(), ScriptTime::Server);
-        let gateway = Arc::new(Gateway::new(store, clock, secret_hasher()?, metrics.clone()));
-        let (metrics_public, threads) = (config.admin.metrics_public, workers(&config));
+        let store = store::open(&config.store, metrics.store(), clock.clone())?;
+        let gateway = Arc::new(Gateway::new(store, clock, store::hasher(&config.store)?, metrics.clone()));
+        let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
         metrics.reload_succeeded(gateway.clock().now());
@@ -117,8 +113,16 @@ impl App {
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
-        serve_admin(&gateway, &readiness, metrics_public, admin_listener, stopped.clone());
+        let admin = Admin {
+            metrics,
+            readiness: readiness.clone(),
+            metrics_public: admin.metrics_public,
+            gauges: gauges(&gateway),
+            store_state: store_state(&gateway, &live, admin.ready_needs_store),
+        };
+        tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
+        tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
         let reloader = Reloader { source, frozen, live, gateway };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
@@ -160,36 +164,35 @@ async fn snapshot(config: Config, metrics: &Metrics) -> Result<Snapshot, Resolve
     Ok(Snapshot { policies, upstreams: upstreams.into_boxed_slice() })
 }
 
-/// A secret of this process: nobody outside can tell which keys share a shard or a bucket.
-fn secret_hasher() -> Result<KeyHasher, StartError> {
-    let mut secret = [0; 16];
-    SystemRandom::new().fill(&mut secret).map_err(|_| StartError::NoRandomness)?;
-    Ok(KeyHasher::new(secret))
+fn gauges(gateway: &Arc<Gateway>) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
+    let gateway = Arc::clone(gateway);
+    Arc::new(move |_: &Metrics| gateway.refresh_gauges())
 }
 
-fn serve_admin(
+fn store_state(
     gateway: &Arc<Gateway>,
-    readiness: &Readiness,
-    metrics_public: bool,
-    listener: TcpListener,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let refreshed = Arc::clone(gateway);
-    let admin = Admin {
-        metrics: gateway.metrics().clone(),
-        readiness: readiness.clone(),
-        metrics_public,
-        gauges: Arc::new(move |_: &Metrics| refreshed.refresh_gauges()),
+    live: &Arc<ArcSwap<Snapshot>>,
+    ready_needs_store: bool,
+) -> Arc<dyn Fn() -> StoreState + Send + Sync> {
+    let (gateway, live) = (Arc::clone(gateway), Arc::clone(live));
+    Arc::new(move || store::state(gateway.store_is_up(), &live.load().policies.rules, ready_needs_store))
+}
+
+async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {
+    let shutdown = async move {
+        // An error means that the app is gone, which is a reason to stop as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    tokio::spawn(async move {
-        let shutdown = async move {
-            // An error means that the app is gone, which is a reason to stop as well.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        if let Err(error) = admin.serve(listener, shutdown).await {
-            tracing::error!(%error, "the admin listener stopped");
-        }
-    });
+    if let Err(error) = admin.serve(listener, shutdown).await {
+        tracing::error!(%error, "the admin listener stopped");
+    }
+}
+
+async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
+    tokio::select! {
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+        () = gateway.watch_store() => {}
+    }
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {

@@ -23,7 +23,7 @@ use std::path::Path;
 
 pub use environment::Environment;
 pub use problem::{Problem, Problems};
-pub use runtime::{AdminSpec, Config, Frozen, LogFormat, RouteText, StoreSpec};
+pub use runtime::{AdminSpec, Config, Frozen, LogFormat, RouteText};
 
 use file::File;
 use problem::Wrong;

@@ -120,6 +120,16 @@ impl Gateway {
         &self.metrics
     }
 
+    /// Whether the store answers; one in memory always does.
+    pub fn store_is_up(&self) -> bool {
+        self.store.is_up()
+    }
+
+    /// Looks after the connection to a shared store until it is dropped.
+    pub async fn watch_store(&self) {
+        self.store.watch().await;
+    }
+
     /// Gives back what spent counters hold.
     pub fn sweep(&self) {
         self.store.sweep(self.clock.now());

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::host::HostRule;
-use super::{Admin, Phase, Readiness};
+use super::{Admin, Phase, Readiness, StoreState};
 use crate::telemetry::metrics::Metrics;
 
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -27,7 +27,7 @@ pub(super) fn router(admin: Admin, listening: SocketAddr) -> Router {
         Router::new()
             .route("/metrics", get(metrics).with_state(Scrape::new(admin.metrics, admin.gauges)))
             .route("/healthz", get(health))
-            .route("/readyz", get(readiness).with_state(admin.readiness))
+            .route("/readyz", get(readiness).with_state((admin.readiness, admin.store_state)))
     } else {
         PUBLIC_PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(unauthorized)))
     };
@@ -70,13 +70,21 @@ async fn health() -> Response {
     Json(json!({"status": "ok"})).into_response()
 }
 
-async fn readiness(State(readiness): State<Readiness>) -> Response {
+type StoreStates = Arc<dyn Fn() -> StoreState + Send + Sync>;
+
+async fn readiness(State((readiness, store_state)): State<(Readiness, StoreStates)>) -> Response {
+    let (store, missed) = match store_state() {
+        StoreState::Up => ("up", false),
+        StoreState::Down => ("down", false),
+        StoreState::Missed => ("down", true),
+    };
     let (status, phase) = match readiness.phase() {
         Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        Phase::Ready if missed => (StatusCode::SERVICE_UNAVAILABLE, "ready"),
         Phase::Ready => (StatusCode::OK, "ready"),
         Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
     };
-    (status, Json(json!({"phase": phase}))).into_response()
+    (status, Json(json!({"phase": phase, "store": store}))).into_response()
 }
 
 async fn unauthorized() -> Response {

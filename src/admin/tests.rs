@@ -26,6 +26,7 @@ fn admin() -> Admin {
         readiness: Readiness::new(),
         metrics_public: true,
         gauges: Arc::new(|_| ()),
+        store_state: Arc::new(|| StoreState::Up),
     }
 }
 
@@ -106,6 +107,22 @@ async fn readiness_follows_the_phase_and_health_does_not() {
         assert_eq!((answer.status, &answer.json()["phase"]), (status, &name.into()));
         assert_eq!(get(&running, "/healthz").await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn readiness_tells_of_the_store_and_fails_only_where_it_is_missed() {
+    let check = async |state: StoreState, phase: Phase, status: u16, store: &str| {
+        let running = start(Admin { store_state: Arc::new(move || state), ..admin() }, Bounds::DEFAULT).await;
+        running.readiness.set(phase);
+        let answer = get(&running, "/readyz").await;
+        assert_eq!((answer.status, &answer.json()["store"]), (status, &store.into()), "{state:?} {phase:?}");
+        assert_eq!(get(&running, "/healthz").await.status, 200);
+    };
+    check(StoreState::Up, Phase::Ready, 200, "up").await;
+    check(StoreState::Down, Phase::Ready, 200, "down").await;
+    check(StoreState::Missed, Phase::Ready, 503, "down").await;
+    check(StoreState::Up, Phase::Starting, 503, "up").await;
+    check(StoreState::Down, Phase::Draining, 503, "down").await;
 }
 
 #[test]

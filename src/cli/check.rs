@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::config::{self, Config, Environment, RouteText};
 use crate::decision::key::{Form, KeyPart, KeySpec, Missing};
-use crate::decision::limit::{BlockRule, Limit, Mode, Rule, Smooth};
+use crate::decision::limit::{BlockRule, Limit, Mode, OnStoreError, Rule, Smooth};
 use crate::decision::policy::Route;
 use crate::decision::time::Span;
 
@@ -56,6 +56,8 @@ fn summary(path: &Path, config: &Config) -> String {
     let routes = config.rules.routes();
     let plural = if routes.len() == 1 { "" } else { "s" };
     let mut text = format!("{} is sound: {} route{plural}\n", path.display(), routes.len());
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "store: {}", config.store);
     for (route, written) in routes.iter().zip(&config.texts) {
         text.push('\n');
         text.push_str(&heading(route, written));
@@ -138,6 +140,11 @@ fn clauses(limit: &Limit) -> Vec<String> {
     match limit.mode {
         Mode::Enforce => {}
         Mode::Shadow => clauses.push("shadow: counted, never refused".to_owned()),
+    }
+    match limit.on_store_error {
+        OnStoreError::Local => {}
+        OnStoreError::Closed => clauses.push("refused while the store is away".to_owned()),
+        OnStoreError::Open => clauses.push("not counted while the store is away".to_owned()),
     }
     clauses
 }

@@ -7,6 +7,9 @@ mod identity;
 mod limit;
 mod network;
 mod route;
+mod store;
+
+use std::sync::Arc;
 
 use http::HeaderValue;
 
@@ -15,7 +18,7 @@ use super::file::route::{Headers, ResetForm, Responses};
 use super::place::Located;
 use super::problem::{Findings, Wrong};
 use super::reader::Reader;
-use super::runtime::{Config, StoreSpec};
+use super::runtime::Config;
 use crate::decision::answer::{Cors, HeaderStyle, IetfHeaders, LegacyHeaders};
 use crate::decision::policy::{Access, Rules};
 
@@ -34,20 +37,18 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         .access
         .as_ref()
         .and_then(|access| Some(Access { allow: access.allow.clone()?, deny: access.deny.clone()? }));
-    let store = file.store.as_ref().and_then(|store| {
-        store.kind?;
-        Some(StoreSpec { max_keys: store.max_keys?.0 as usize })
-    });
+    let store = store::store(file, &mut reader.findings);
     let (routes, texts) = routes?;
     // Ties were told with their places already.
     let rules = Rules::new(routes, access?, client?, headers?, cors?).ok()?;
+    network::warn_of_idle_readiness(file, &rules, &mut reader.findings);
     file.version?;
     Some(Config {
         rules,
         texts,
         user: user?,
         upstreams: upstreams?,
-        store: store?,
+        store: Arc::new(store?),
         listen: listen?,
         admin: admin?,
         log: file.events.as_ref()?.log?,

@@ -3,6 +3,7 @@
 pub(crate) mod limit;
 pub(crate) mod route;
 pub(crate) mod server;
+pub(crate) mod store;
 
 use serde_json::Value as Json;
 
@@ -12,7 +13,8 @@ use super::section::section;
 use super::value::text::{Name, Whole};
 use limit::Limit;
 use route::{Responses, Route};
-use server::{Access, Admin, ClientIp, Events, Listener, Server, Store, Upstream, User};
+use server::{Access, Admin, ClientIp, Events, Listener, Server, Upstream, User};
+use store::Store;
 
 use super::reader::{Named, NonEmpty};
 

@@ -1,10 +1,14 @@
 //! What the gateway runs by.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::policy::Rules;
 use crate::decision::upstream::UpstreamSpec;
 use crate::identity::UserRules;
+use crate::store::spec::{Place, StoreKind, StoreSpec};
 
 pub use super::file::server::LogFormat;
 
@@ -15,7 +19,7 @@ pub struct Config {
     pub user: UserRules,
     /// In the order of [`UpstreamIndex`](crate::decision::policy::UpstreamIndex).
     pub upstreams: Vec<UpstreamSpec>,
-    pub store: StoreSpec,
+    pub store: Arc<StoreSpec>,
     pub listen: Vec<SocketAddr>,
     pub admin: AdminSpec,
     pub log: LogFormat,
@@ -25,18 +29,14 @@ pub struct Config {
     pub texts: Vec<RouteText>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreSpec {
-    /// The bound of the table.
-    pub max_keys: usize,
-}
-
 /// The listener for operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdminSpec {
     pub address: SocketAddr,
     /// Whether /metrics, /healthz and /readyz need no token.
     pub metrics_public: bool,
+    /// Whether /readyz fails while the store is away and a limit refuses for that.
+    pub ready_needs_store: bool,
 }
 
 /// What a route matches, for people.
@@ -51,13 +51,12 @@ pub struct RouteText {
 }
 
 /// What a running gateway cannot change without a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Frozen {
     listen: Vec<SocketAddr>,
-    admin_address: SocketAddr,
+    admin: AdminSpec,
     workers: usize,
-    max_keys: usize,
-    metrics_public: bool,
+    store: Arc<StoreSpec>,
     log: LogFormat,
 }
 
@@ -65,25 +64,65 @@ impl Frozen {
     pub fn of(config: &Config) -> Frozen {
         Frozen {
             listen: config.listen.clone(),
-            admin_address: config.admin.address,
+            admin: config.admin,
             workers: config.workers,
-            max_keys: config.store.max_keys,
-            metrics_public: config.admin.metrics_public,
+            store: Arc::clone(&config.store),
             log: config.log,
         }
     }
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin_address, workers, max_keys, metrics_public, log } = Frozen::of(other);
+        let Frozen { listen, admin, workers, store, log } = Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
-            ("admin.address", self.admin_address != admin_address),
+            ("admin.address", self.admin.address != admin.address),
             ("server.workers", self.workers != workers),
-            ("store.max_keys", self.max_keys != max_keys),
-            ("admin.metrics_public", self.metrics_public != metrics_public),
+            ("store.max_keys", self.store.max_keys != store.max_keys),
+            ("admin.metrics_public", self.admin.metrics_public != admin.metrics_public),
+            ("admin.ready_needs_store", self.admin.ready_needs_store != admin.ready_needs_store),
             ("events.log", self.log != log),
         ];
-        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+        named(differs).chain(of_stores(&self.store.kind, &store.kind)).collect()
     }
+}
+
+fn named<const N: usize>(differs: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
+    differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key)
+}
+
+/// Of two stores of another kind the kind alone is told: what else differs comes with it.
+fn of_stores(a: &StoreKind, b: &StoreKind) -> Vec<&'static str> {
+    let (a, b) = match (a, b) {
+        (StoreKind::Memory, StoreKind::Memory) => return Vec::new(),
+        (StoreKind::Shared(a), StoreKind::Shared(b)) => (a, b),
+        (StoreKind::Memory, StoreKind::Shared(_)) | (StoreKind::Shared(_), StoreKind::Memory) => {
+            return vec!["store.kind"];
+        }
+    };
+    let (url, sentinel, token) = match (&a.place, &b.place) {
+        (Place::Redis(a), Place::Redis(b)) => {
+            let url = a.is_cluster() != b.is_cluster() || a.urls() != b.urls();
+            (url, a.sentinel() != b.sentinel(), false)
+        }
+        (Place::Upstash { url: a, token: of_a }, Place::Upstash { url: b, token: of_b }) => {
+            (a != b, false, !same(Some(of_a), Some(of_b)))
+        }
+        (Place::Redis(_), Place::Upstash { .. }) | (Place::Upstash { .. }, Place::Redis(_)) => {
+            return vec!["store.kind"];
+        }
+    };
+    let differs = [
+        ("store.url", url),
+        ("store.sentinel", sentinel),
+        ("store.token", token),
+        ("store.prefix", a.prefix != b.prefix),
+        ("store.timeout", a.timeout != b.timeout),
+        ("store.secret", !same(a.secret.as_ref(), b.secret.as_ref())),
+    ];
+    named(differs).collect()
+}
+
+fn same(a: Option<&SecretString>, b: Option<&SecretString>) -> bool {
+    a.map(ExposeSecret::expose_secret) == b.map(ExposeSecret::expose_secret)
 }

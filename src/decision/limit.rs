@@ -202,6 +202,15 @@ impl Limit {
             Rule::Smooth(smooth) => smooth.refill(),
         }
     }
+
+    /// Whether it refuses requests because the shared store is away.
+    pub fn needs_the_store(&self) -> bool {
+        match (self.mode, self.on_store_error) {
+            (Mode::Enforce, OnStoreError::Closed) => true,
+            (Mode::Enforce, OnStoreError::Local | OnStoreError::Open) => false,
+            (Mode::Shadow, OnStoreError::Local | OnStoreError::Closed | OnStoreError::Open) => false,
+        }
+    }
 }
 
 impl Smooth {

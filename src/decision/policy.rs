@@ -168,6 +168,11 @@ impl Rules {
         Ok(Rules { table, routes: routes.into_boxed_slice(), access, client, headers, cors })
     }
 
+    /// Whether a request may be refused because the shared store is away.
+    pub fn need_the_store(&self) -> bool {
+        self.routes.iter().flat_map(Route::limits).any(Limit::needs_the_store)
+    }
+
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::remote::{Call, Piece, StoreError};
 
 /// `https://name.upstash.io`; plain http is for loopback addresses alone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstashUrl(Box<str>);
 
 /// What is wrong with a URL.

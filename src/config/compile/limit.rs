@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use smallvec::SmallVec;
 
+use super::store::Outage;
 use crate::config::file::File;
 use crate::config::file::limit as written;
 use crate::config::place::{At, Located};
@@ -23,6 +24,7 @@ type Placed = Vec<Located<Limit>>;
 pub(super) struct Policies {
     list: Vec<(Located<Name>, Option<Placed>)>,
     known: bool,
+    outage: Outage,
 }
 
 impl Policies {
@@ -40,6 +42,11 @@ impl Policies {
         self.list.iter().filter_map(|(_, limits)| limits.as_deref()).flatten()
     }
 
+    /// What limits do without the store unless they say otherwise.
+    pub(super) fn outage(&self) -> Outage {
+        self.outage
+    }
+
     /// Whether the section could be read at all.
     pub(super) fn are_known(&self) -> bool {
         self.known
@@ -47,8 +54,9 @@ impl Policies {
 }
 
 pub(super) fn policies(file: &File, findings: &mut Findings) -> Policies {
+    let outage = Outage::of(file);
     let Some(Named { entries: named, .. }) = &file.policies else {
-        return Policies { list: Vec::new(), known: false };
+        return Policies { list: Vec::new(), known: false, outage };
     };
     let mut list = Vec::new();
     for (name, limits) in named {
@@ -56,17 +64,20 @@ pub(super) fn policies(file: &File, findings: &mut Findings) -> Policies {
             let wrong = Wrong::new(format!("policy `{}` has no limit", name.told()));
             findings.warning(&name.at, wrong.write("it lets everything through"));
         }
-        let scope = Scope { id: format!("policy:{}", name.value.0), name: &name.value.0 };
+        let id = format!("policy:{}", name.value.0);
+        let scope = Scope { id, name: &name.value.0, outage };
         let compiled = limits.as_ref().and_then(|limits| self::limits(&scope, limits, findings));
         list.push((name.clone(), compiled));
     }
-    Policies { list, known: true }
+    Policies { list, known: true, outage }
 }
 
 /// Where limits are declared: part of their identity over reloads.
 pub(super) struct Scope<'n> {
     pub(super) id: String,
     pub(super) name: &'n str,
+    /// What its limits do without the store unless they say otherwise.
+    pub(super) outage: Outage,
 }
 
 /// The limits of one scope; `None` if one has a mistake.
@@ -106,6 +117,7 @@ fn limit(
         findings.warning(&block.at, wrong.write("`key: global` has one counter for all"));
     }
     let shown = shown(&key, &limit.headers, findings);
+    let on_store_error = on_store_error(limit, scope.outage, findings);
     let rule = rule?;
     let kind = match rule {
         Rule::Windows(_) => "windows",
@@ -126,7 +138,7 @@ fn limit(
         exempt: limit.exempt.clone()?,
         shown: shown?,
         block: block?,
-        on_store_error: OnStoreError::Local,
+        on_store_error: on_store_error?,
     };
     let at = limit.key.as_ref()?.at.clone();
     Some(Located { value: compiled, at, written: None })
@@ -197,6 +209,24 @@ fn shown(key: &KeySpec, headers: &Optional<Located<bool>>, findings: &mut Findin
             let what = format!("the quota of {key} would tell a stranger what somebody else is doing");
             findings.problem(&headers.at, Wrong::new(what).write("remove `headers: true`"));
             None
+        }
+    }
+}
+
+/// A limit may come from a file that other gateways share, so its own word is no mistake here.
+fn on_store_error(limit: &written::Limit, outage: Outage, findings: &mut Findings) -> Option<OnStoreError> {
+    match (&limit.on_store_error, outage) {
+        (Optional::Faulty, Outage::Never | Outage::Handled(_)) => None,
+        (Optional::Absent, Outage::Never) => Some(OnStoreError::Local),
+        (Optional::Absent, Outage::Handled(all)) => Some(all),
+        (Optional::Given(own), Outage::Handled(_)) => Some(own.value),
+        (Optional::Given(own), Outage::Never) => {
+            if own.value != OnStoreError::Local {
+                let word = own.value.word();
+                let what = format!("`on_store_error: {word}` never applies: a store in memory is never away");
+                findings.warning(&own.at, Wrong::new(what));
+            }
+            Some(own.value)
         }
     }
 }

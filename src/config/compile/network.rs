@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::store::Outage;
 use crate::config::file::File;
 use crate::config::file::server::Upstream;
 use crate::config::place::Located;
@@ -9,6 +10,7 @@ use crate::config::problem::{Findings, Wrong};
 use crate::config::runtime::AdminSpec;
 use crate::config::value::address::ServerAddress;
 use crate::config::value::text::Name;
+use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
 
@@ -43,7 +45,20 @@ pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
             wrong.write(format!("line {} listens there: use another port", public.at.place.line)),
         );
     }
-    Some(AdminSpec { address: address.value, metrics_public: admin.metrics_public? })
+    Some(AdminSpec {
+        address: address.value,
+        metrics_public: admin.metrics_public?,
+        ready_needs_store: admin.ready_needs_store.as_ref()?.value,
+    })
+}
+
+/// Readiness that waits for the store says so only where a request does.
+pub(super) fn warn_of_idle_readiness(file: &File, rules: &Rules, findings: &mut Findings) {
+    let Some(wanted) = file.admin.as_ref().and_then(|admin| admin.ready_needs_store.as_ref()) else { return };
+    if wanted.value && (Outage::of(file) == Outage::Never || !rules.need_the_store()) {
+        let wrong = Wrong::new("`ready_needs_store` never applies: no limit refuses while the store is away");
+        findings.warning(&wanted.at, wrong.write("it waits for a limit that is `closed` then"));
+    }
 }
 
 /// Whether two listeners would want the same port. Port 0 is a fresh one each time.

@@ -160,7 +160,7 @@ fn unknown<'n>(
 
 /// The limits of all the policies of a route and its own; `None` if one of them has a mistake.
 fn limits(route: &written::Route, policies: &Policies, findings: &mut Findings) -> Option<Vec<Limit>> {
-    let own = own_limits(route, findings);
+    let own = own_limits(route, policies, findings);
     if let (Some(own), Some(matching)) = (&own, &route.matching) {
         for limit in own {
             refuse_misfit(&limit.value, &limit.at, None, matching, findings);
@@ -190,11 +190,16 @@ fn limits(route: &written::Route, policies: &Policies, findings: &mut Findings) 
     Some(all)
 }
 
-fn own_limits(route: &written::Route, findings: &mut Findings) -> Option<Vec<Located<Limit>>> {
+fn own_limits(
+    route: &written::Route,
+    policies: &Policies,
+    findings: &mut Findings,
+) -> Option<Vec<Located<Limit>>> {
     let list = route.limits.as_ref()?;
     // A route without a readable name still has its limits checked.
     let name = route.name.as_ref().map_or("", |name| &name.value.0);
-    limit::limits(&Scope { id: format!("route:{name}"), name }, list, findings)
+    let scope = Scope { id: format!("route:{name}"), name, outage: policies.outage() };
+    limit::limits(&scope, list, findings)
 }
 
 fn policy_limits(

@@ -11,7 +11,7 @@ use crate::config::value::text::{Factor, Whole};
 use crate::config::value::time::Rate;
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyPart, Missing};
-use crate::decision::limit::Mode;
+use crate::decision::limit::{Mode, OnStoreError};
 use crate::decision::time::Span;
 
 section! {
@@ -37,6 +37,8 @@ section! {
         optional "headers" headers: Located<bool>;
         /// For how long a key is blocked once it exceeds this limit.
         optional "block" block: Located<BlockForm>;
+        /// What this limit does while the shared store is away. Unset: as store.on_error says.
+        optional "on_store_error" on_store_error: Located<OnStoreError>;
     }
 }
 

@@ -29,6 +29,8 @@ section! {
         default("127.0.0.1:9180") "address" address: Located<SocketAddr>;
         /// Whether /metrics, /healthz and /readyz need no token.
         default("true") "metrics_public" metrics_public: bool;
+        /// Whether /readyz fails while the shared store is away and a limit refuses for that.
+        default("false") "ready_needs_store" ready_needs_store: Located<bool>;
     }
 }
 
@@ -78,23 +80,6 @@ words! { Algorithm, "an algorithm that is supported", {
     Algorithm::Es256 => "ES256",
     Algorithm::EdDsa => "EdDSA",
 } }
-
-section! {
-    /// Where the counters live.
-    Store "store" {
-        /// memory: in this process.
-        default("memory") "kind" kind: StoreKind;
-        /// The bound of the table; past it new keys are counted conservatively, never let through uncounted.
-        default("1000000") "max_keys" max_keys: Whole<1000, 100_000_000>;
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StoreKind {
-    Memory,
-}
-
-words! { StoreKind, "a store that is supported", { StoreKind::Memory => "memory" } }
 
 section! {
     /// Servers that answer alike.

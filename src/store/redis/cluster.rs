@@ -1,7 +1,7 @@
 //! A cluster.
-use std::time::Duration;
 use super::super::remote::{Call, Lane, Piece, StoreError};
 use super::RedisUrl;
+use std::time::Duration;
 /// A cluster, known by some of its nodes.
 #[derive(Debug)]
 pub(in crate::store) struct RedisCluster {}

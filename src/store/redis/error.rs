@@ -57,10 +57,8 @@ fn of_code(code: &str, text: &str) -> StoreError {
         "CLUSTERDOWN" | "TRYAGAIN" | "CROSSSLOT" | "MOVED" | "ASK" => StoreError::Cluster(both(code, text)),
         // Before Redis 7 the error of a command in a script came wrapped, as in `ERR Error running
         // script (call to f_…): @user_script:3: -OOM command not allowed …`.
-        "ERR" => inner_code(text).map_or_else(
-            || StoreError::Refused(both(code, text)),
-            |inner| of_code(inner, text),
-        ),
+        "ERR" => inner_code(text)
+            .map_or_else(|| StoreError::Refused(both(code, text)), |inner| of_code(inner, text)),
         _ => StoreError::Refused(both(code, text)),
     }
 }
@@ -118,7 +116,10 @@ mod tests {
     #[test]
     fn errors_inside_a_script_are_found() {
         let script = "script: 5e1e, on @user_script:3.";
-        check(&format!("OOM command not allowed when used memory > 'maxmemory'. {script}"), StoreError::OutOfMemory);
+        check(
+            &format!("OOM command not allowed when used memory > 'maxmemory'. {script}"),
+            StoreError::OutOfMemory,
+        );
         check(&format!("WRONGTYPE Operation against a key. {script}"), StoreError::WrongType);
         let old = "ERR Error running script (call to f_5e1e): @user_script:3: ";
         check(&format!("{old}-OOM command not allowed"), StoreError::OutOfMemory);
@@ -143,6 +144,9 @@ mod tests {
     fn messages_are_one_short_line() {
         assert_eq!(&*plain(" a\x1b[31m\r\nb\0 "), "a [31m  b");
         assert_eq!(plain(&"ü".repeat(400)).len(), 200);
-        check(&format!("ERR {}", "x".repeat(400)), StoreError::Refused(format!("ERR {}", "x".repeat(196)).into()));
+        check(
+            &format!("ERR {}", "x".repeat(400)),
+            StoreError::Refused(format!("ERR {}", "x".repeat(196)).into()),
+        );
     }
 }
