@@ -38,6 +38,17 @@ fn the_shipped_configuration_is_sound() {
 }
 
 #[test]
+fn the_configuration_beside_the_compose_file_is_sound() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/gateway.yaml");
+    let password = "known-to-everybody-for-the-demo-alone";
+    let environment =
+        Environment::empty().with("JWT_SECRET", "x".repeat(32)).with("REDIS_PASSWORD", password);
+    let loaded = load(&path, &environment).unwrap_or_else(|refused| panic!("{refused}"));
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.store.to_string(), "Redis, prefix tg:, 10ms");
+}
+
+#[test]
 fn rules_come_out_as_they_were_written() {
     let loaded = with_limits(
         "[{ key: body.email, windows: { a: 2/min, b: 3/hour } }, { key: ip, smooth: { rate: 50/s, burst: 100 } }]",

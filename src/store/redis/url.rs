@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::Ipv6Addr;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 
 const SERVER_PORT: u16 = 6379;
@@ -179,12 +179,11 @@ impl RedisUrl {
 /// Whether they lead to the same data by the same credentials; to tell, never to let somebody in.
 impl PartialEq for RedisUrl {
     fn eq(&self, other: &RedisUrl) -> bool {
-        let RedisUrl { channel, user, password, host, port: _, database } = self;
-        let exposed =
-            |password: &Option<SecretString>| password.as_ref().map(|it| it.expose_secret().to_owned());
-        (channel, user, host, self.port(), database)
-            == (&other.channel, &other.user, &other.host, other.port(), &other.database)
-            && exposed(password) == exposed(&other.password)
+        let RedisUrl { channel, user, password: _, host, port: _, database } = self;
+        let place = (channel, user, host, self.port(), database);
+        let own = self.password.as_ref().map(ExposeSecret::expose_secret);
+        let others = other.password.as_ref().map(ExposeSecret::expose_secret);
+        place == (&other.channel, &other.user, &other.host, other.port(), &other.database) && own == others
     }
 }
 
