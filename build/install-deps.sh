@@ -17,7 +17,7 @@ die() {
 
 case ${1-} in
     build) wanted="cc cmake" ;;
-    test) wanted="cc cmake" ;;
+    test) wanted="cc cmake redis-server faketime" ;;
     *) die "usage: build/install-deps.sh build|test" ;;
 esac
 
@@ -41,6 +41,8 @@ purpose() {
     case $1 in
         cc) echo "a C compiler, to link Rust programs and to compile ring, mimalloc and zlib-ng" ;;
         cmake) echo "cmake, which builds zlib-ng, a part of Pingora" ;;
+        redis-server) echo "redis-server: the tests start servers of their own on free ports, and stop them" ;;
+        faketime) echo "faketime: the tests run gateways whose clocks are wrong" ;;
     esac
 }
 
@@ -50,6 +52,10 @@ packages() { # package manager, tool
         dnf:cc) echo gcc glibc-devel ;;
         apk:cc) echo gcc musl-dev ;;
         brew:cc) ;; # comes with Apple's command line tools
+        apt-get:redis-server) echo redis-tools ;; # the program without the service: see redis_of_tools
+        *:redis-server) echo redis ;;             # here no service starts by itself
+        apt-get:faketime) echo faketime ;;
+        *:faketime) echo libfaketime ;;
         *) echo "$2" ;;
     esac
 }
@@ -90,6 +96,23 @@ cmake_by_pip() {
     ln -sf "$program" "$tools_dir/bin/cmake"
 }
 
+# On Debian and Ubuntu the server is the checker of its dumps under another name. Linking it installs
+# no service; where it is not so, the package is installed, and the service that it starts is ended.
+redis_of_tools() {
+    if checker=$(command -v redis-check-rdb); then
+        say "linking $checker as redis-server, in $tools_dir of this folder alone"
+        mkdir -p "$tools_dir/bin"
+        ln -sf "$checker" "$tools_dir/bin/redis-server"
+        works redis-server && return
+        rm -f "$tools_dir/bin/redis-server"
+    fi
+    install_with apt-get redis-server || return 1
+    if command -v systemctl >/dev/null 2>&1 && systemctl is-active --quiet redis-server; then
+        say "running: systemctl disable --now redis-server, which the package started"
+        as_root systemctl disable --now --quiet redis-server
+    fi
+}
+
 first_manager() {
     for manager in apt-get dnf apk brew; do
         command -v "$manager" >/dev/null 2>&1 || continue
@@ -116,6 +139,9 @@ if [ -n "$manager" ]; then
 fi
 case $missing in
     *cmake*) works cmake || cmake_by_pip || true ;;
+esac
+case $manager:$missing in
+    apt-get:*redis-server*) works redis-server || redis_of_tools || true ;;
 esac
 
 for tool in $missing; do

@@ -97,7 +97,7 @@ impl App {
         let admin_address = bound(&admin_listener)?;
 
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let store = store::open(&config.store, metrics.store(), &clock)?;
+        let store = store::open(&config.store, metrics.store(), clock.clone())?;
         let gateway = Arc::new(Gateway::new(store, clock, store::hasher(&config.store)?, metrics.clone()));
         let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);

@@ -125,7 +125,7 @@ impl Gateway {
         self.store.is_up()
     }
 
-    /// Looks after a shared store until it is dropped.
+    /// Looks after the connection to a shared store until it is dropped.
     pub async fn watch_store(&self) {
         self.store.watch().await;
     }

@@ -13,28 +13,28 @@ use crate::store::spec::{StoreKind, StoreSpec};
 use crate::store::{ScriptTime, Store};
 use crate::telemetry::StoreMetrics;
 
-pub(super) fn open(spec: &StoreSpec, metrics: StoreMetrics, clock: &Clock) -> Result<Store, StartError> {
-    let node_secret = KeyHasher::new(random()?);
-    Ok(Store::open(spec, node_secret, metrics, clock.clone(), ScriptTime::Server))
+/// Connects to nothing yet.
+pub(super) fn open(spec: &StoreSpec, metrics: StoreMetrics, clock: Clock) -> Result<Store, StartError> {
+    Ok(Store::open(spec, own_secret()?, metrics, clock, ScriptTime::Server))
 }
 
-/// Alone, a gateway hashes under a secret of its own that nobody knows: nobody outside can tell
-/// which keys share a shard or a bucket. Gateways that share a store must find each other's keys.
+/// What makes the names of keys. Gateways that share a store must find each other's keys.
 pub(super) fn hasher(spec: &StoreSpec) -> Result<KeyHasher, StartError> {
-    let secret = match &spec.kind {
-        StoreKind::Memory => random()?,
+    match &spec.kind {
+        StoreKind::Memory => own_secret(),
         StoreKind::Shared(shared) => {
             let secret = shared.hashing_secret();
-            derived(secret.as_ref().map(|secret| secret.expose_secret()).unwrap_or_default())
+            let text = secret.as_ref().map(|secret| secret.expose_secret()).unwrap_or_default();
+            Ok(KeyHasher::new(derived(text)))
         }
-    };
-    Ok(KeyHasher::new(secret))
+    }
 }
 
-fn random() -> Result<[u8; 16], StartError> {
+/// A secret of this process: nobody outside can tell which keys share a shard or a bucket.
+fn own_secret() -> Result<KeyHasher, StartError> {
     let mut secret = [0; 16];
     SystemRandom::new().fill(&mut secret).map_err(|_| StartError::NoRandomness)?;
-    Ok(secret)
+    Ok(KeyHasher::new(secret))
 }
 
 /// The same in every gateway that knows the same secret. The prefix has no part in it: it keeps
@@ -57,5 +57,71 @@ pub(super) fn state(up: bool, rules: &Rules, ready_needs_store: bool) -> StoreSt
         (true, _) => StoreState::Up,
         (false, false) => StoreState::Down,
         (false, true) => StoreState::Missed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Config, Environment};
+    use crate::decision::key::{KeyHash, LimitId};
+
+    fn config(rest: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.yaml");
+        let text = format!(
+            "version: 1\nlisten: [{{ address: 127.0.0.1:0 }}]\nupstreams: {{ a: {{ servers: [127.0.0.1:8000] }} }}\n{rest}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        config::load(&path, &Environment::empty()).unwrap_or_else(|refused| panic!("{refused}")).config
+    }
+
+    fn routes(limit: &str) -> String {
+        format!(
+            "routes: [{{ name: r, match: {{ path: /* }}, upstream: a, limits: [{{ key: ip, windows: {{ w: 1/s }}{limit} }}] }}]"
+        )
+    }
+
+    fn key(store: &str) -> KeyHash {
+        let config = config(&format!("{}\nstore: {store}", routes("")));
+        hasher(&config.store).unwrap().key(LimitId::derive(&["x"])).finish()
+    }
+
+    #[test]
+    fn gateways_that_share_a_store_and_a_secret_make_the_same_keys() {
+        let by_password = key("{ kind: redis, url: 'redis://:hunter2@a:6379' }");
+        assert_eq!(by_password, key("{ kind: redis, url: 'redis://:hunter2@b', prefix: 'x:' }"));
+        assert_ne!(by_password, key("{ kind: redis, url: 'redis://:hunter3@a:6379' }"));
+        assert_ne!(by_password, key("{ kind: redis, url: 'redis://a' }"));
+        let by_secret = key("{ kind: redis, url: 'redis://:hunter2@a', secret: 0123456789abcdef }");
+        assert_eq!(by_secret, key("{ kind: redis, url: 'redis://:hunter3@a', secret: 0123456789abcdef }"));
+        assert_ne!(by_secret, by_password);
+    }
+
+    #[test]
+    fn the_derivation_is_the_same_in_every_version() {
+        // Another one makes gateways of two versions count apart during a rolling update.
+        let secret = u128::from_be_bytes(derived("a secret of the test"));
+        assert_eq!(secret, 0xdc30_a1fc_7052_222a_c935_242c_d712_d47d);
+    }
+
+    #[test]
+    fn two_gateways_in_memory_have_nothing_in_common() {
+        assert_ne!(key("{}"), key("{}"));
+    }
+
+    #[test]
+    fn the_store_is_missed_only_where_it_is_asked_for_and_a_limit_is_closed() {
+        let check = |limit: &str, up: bool, ready_needs_store: bool, expected: StoreState| {
+            let rules = config(&routes(limit)).rules;
+            assert_eq!(state(up, &rules, ready_needs_store), expected, "{limit} {up} {ready_needs_store}");
+        };
+        let closed = ", on_store_error: closed";
+        check(closed, false, true, StoreState::Missed);
+        check(closed, false, false, StoreState::Down);
+        check(closed, true, true, StoreState::Up);
+        check("", false, true, StoreState::Down);
+        check(", on_store_error: open", false, true, StoreState::Down);
+        check(", on_store_error: closed, mode: shadow", false, true, StoreState::Down);
     }
 }

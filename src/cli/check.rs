@@ -208,6 +208,7 @@ upstreams: { app: { servers: [127.0.0.1:8000] } }
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 2 routes
+store: memory, 1000000 keys
 
 POST a.example/login → app (login)
     by ip: at most 2 in any 1m, 3 in any 1h; then blocked for 15m
@@ -220,6 +221,44 @@ any method /* → app (rest)
     no limit
 ";
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn the_store_is_told_without_credentials_and_what_limits_do_without_it() {
+        let (verdict, out, err) = checked(&format!(
+            "{HEAD}store:
+  kind: redis
+  url: [\"redis://ada:hunter2-hunter2-hunter2@10.0.0.1:7000\", \"redis://:hunter2@10.0.0.2:7000\", redis://10.0.0.3:7000]
+  on_error: closed
+routes:
+  - name: all
+    match: {{ path: /* }}
+    upstream: app
+    limits:
+      - {{ key: ip, windows: {{ w: 1/s }} }}
+      - {{ key: user, windows: {{ w: 1/s }}, on_store_error: local }}
+      - {{ key: global, windows: {{ w: 1/s }}, on_store_error: open }}
+user: {{ cookie: sid }}
+"
+        ));
+        assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
+        let expected = "gateway.yaml is sound: 1 route
+store: Redis cluster by 3 nodes, prefix tg:, 10ms
+
+any method /* → app (all)
+    by ip: at most 1 in any 1s; refused while the store is away
+    by user: at most 1 in any 1s
+    by global: at most 1 in any 1s; not counted while the store is away
+";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn a_url_with_a_mistake_is_told_without_itself() {
+        let (_, _, err) =
+            checked(&format!("{HEAD}store: {{ kind: redis, url: \"redis://ada:hunter2@\" }}\nroutes: []\n"));
+        assert!(err.contains("store.url: the URL has no host"), "{err}");
+        assert!(!err.contains("hunter2") && !err.contains("ada"), "{err}");
     }
 
     #[test]

@@ -9,21 +9,21 @@ use super::redis::RedisUrl;
 use super::upstash::UpstashUrl;
 
 /// Which store, and how large a table each node keeps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoreSpec {
     /// The bound of the node's own table.
     pub max_keys: usize,
     pub kind: StoreKind,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum StoreKind {
     Memory,
     Shared(SharedSpec),
 }
 
 /// A store that several gateways share.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SharedSpec {
     pub place: Place,
     /// What the names of all keys begin with.
@@ -35,14 +35,14 @@ pub struct SharedSpec {
 }
 
 /// Where the shared state is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Place {
     Redis(RedisPlace),
     Upstash { url: UpstashUrl, token: SecretString },
 }
 
 /// Redis or Valkey, in one of its three forms.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum RedisPlace {
     Single(RedisUrl),
     /// Some of the nodes of a cluster; the others are found through them.

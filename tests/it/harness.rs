@@ -11,10 +11,7 @@ pub(crate) mod gateway;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod redis;
-<<<<<<< HEAD
-=======
 pub(crate) mod upstash;
->>>>>>> wip-upstash
 mod wire;
 
 mod tests;

@@ -1,5 +1,8 @@
+use secrecy::ExposeSecret;
+
 use crate::config::{Environment, Frozen, Loaded, load};
-use crate::decision::limit::{Rule, Shown};
+use crate::decision::limit::{OnStoreError, Rule, Shown};
+use crate::store::spec::StoreKind;
 
 const HEAD: &str = "
 version: 1
@@ -32,6 +35,17 @@ fn the_shipped_configuration_is_sound() {
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.rules.routes().len(), 7);
     assert_eq!(loaded.config.upstreams[0].servers[0].to_string(), "127.0.0.1:8000");
+}
+
+#[test]
+fn the_configuration_beside_the_compose_file_is_sound() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("compose/gateway.yaml");
+    let password = "known-to-everybody-for-the-demo-alone";
+    let environment =
+        Environment::empty().with("JWT_SECRET", "x".repeat(32)).with("REDIS_PASSWORD", password);
+    let loaded = load(&path, &environment).unwrap_or_else(|refused| panic!("{refused}"));
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(loaded.config.store.to_string(), "Redis, prefix tg:, 10ms");
 }
 
 #[test]
@@ -171,4 +185,140 @@ fn doubtful_choices_are_warned_of() {
     check(&format!("{rest}user: {{ jwt: {{ secret: \"\" }} }}"), "the secret is empty");
     check(&format!("{rest}user: {{ jwt: {{ secret: short }} }}"), "shorter than 32 bytes");
     check(&format!("{rest}user: {{ header: x-user }}"), "nobody's header is believed");
+}
+
+const ALL: &str = "routes: [{ name: all, match: { path: /* }, upstream: app }]\n";
+const CLOSED: &str = "routes: [{ name: all, match: { path: /* }, upstream: app, \
+                      limits: [{ key: ip, windows: { a: 1/s }, on_store_error: closed }] }]\n";
+
+fn with_store(store: &str) -> Loaded {
+    loaded(&format!("{HEAD}{ALL}store: {store}\n"))
+}
+
+#[test]
+fn stores_come_out_as_they_were_written() {
+    let check =
+        |store: &str, told: &str| assert_eq!(with_store(store).config.store.to_string(), told, "{store}");
+    check("{}", "memory, 1000000 keys");
+    check("{ kind: memory, max_keys: 5000, on_error: local }", "memory, 5000 keys");
+    check("{ kind: redis, url: 'redis://127.0.0.1:6379/3' }", "Redis, prefix tg:, 10ms");
+    check("{ kind: redis, url: 'rediss://a:b@c', prefix: 'x{y}', timeout: 2s }", "Redis, prefix x{y}, 2s");
+    check("{ kind: redis, url: ['redis://a'] }", "Redis cluster by 1 node, prefix tg:, 10ms");
+    check("{ kind: redis, url: ['redis://a', 'redis://b'] }", "Redis cluster by 2 nodes, prefix tg:, 10ms");
+    check(
+        "{ kind: redis, sentinel: { master: m, urls: ['redis://a'] } }",
+        "Redis `m` by 1 sentinel, prefix tg:, 10ms",
+    );
+    check(
+        "{ kind: redis, url: 'redis://:p@x/2', sentinel: { master: m, urls: ['redis://a', 'redis://b'] } }",
+        "Redis `m` by 2 sentinels, prefix tg:, 10ms",
+    );
+    check("{ kind: upstash, url: 'https://a.upstash.io', token: t }", "Upstash, prefix tg:, 150ms");
+}
+
+#[test]
+fn a_limit_without_a_word_of_its_own_does_what_the_store_says() {
+    let check = |store: &str, own: &str, expected: OnStoreError| {
+        let limit = format!("{{ key: ip, windows: {{ a: 1/s }}{own} }}");
+        let config = loaded(&format!(
+            "{HEAD}store: {store}\npolicies: {{ p: [{limit}] }}\n\
+             routes: [{{ name: all, match: {{ path: /* }}, upstream: app, policies: [p], limits: [{limit}] }}]"
+        ))
+        .config;
+        for limit in config.rules.routes()[0].limits() {
+            assert_eq!(limit.on_store_error, expected, "{store} {own}");
+        }
+    };
+    check("{}", "", OnStoreError::Local);
+    check("{ kind: redis, url: 'redis://a' }", "", OnStoreError::Local);
+    check("{ kind: redis, url: 'redis://a', on_error: closed }", "", OnStoreError::Closed);
+    check(
+        "{ kind: redis, url: 'redis://a', on_error: closed }",
+        ", on_store_error: local",
+        OnStoreError::Local,
+    );
+    check("{ kind: redis, url: 'redis://a' }", ", on_store_error: open", OnStoreError::Open);
+    check("{}", ", on_store_error: closed", OnStoreError::Closed);
+}
+
+#[test]
+fn keys_are_hashed_under_the_secret_or_what_opens_the_store() {
+    let check = |store: &str, expected: Option<&str>| {
+        let config = with_store(store).config;
+        let StoreKind::Shared(shared) = &config.store.kind else { panic!("{store}") };
+        let secret = shared.hashing_secret();
+        assert_eq!(secret.as_ref().map(ExposeSecret::expose_secret), expected, "{store}");
+    };
+    check("{ kind: redis, url: 'redis://a' }", None);
+    check("{ kind: redis, url: 'redis://:p@a' }", Some("p"));
+    check("{ kind: redis, url: ['redis://a', 'redis://:q@b'] }", Some("q"));
+    check("{ kind: redis, url: 'redis://:p@a', secret: '0123456789abcdef' }", Some("0123456789abcdef"));
+    check("{ kind: redis, sentinel: { master: m, urls: ['redis://:s@a'] } }", None);
+    check("{ kind: redis, url: 'redis://:p@x', sentinel: { master: m, urls: ['redis://:s@a'] } }", Some("p"));
+    check("{ kind: upstash, url: 'https://a.upstash.io', token: t }", Some("t"));
+}
+
+#[test]
+fn doubtful_stores_are_warned_of() {
+    let check = |rest: &str, expected: &[&str]| {
+        let warnings = loaded(&format!("{HEAD}{rest}")).warnings;
+        let told: Vec<String> = warnings.iter().map(|warning| warning.brief()).collect();
+        assert_eq!(told.len(), expected.len(), "{rest}: {told:?}");
+        told.iter()
+            .zip(expected)
+            .for_each(|(told, expected)| assert!(told.contains(expected), "{rest}: {told}"));
+    };
+    let store = |store: &str| format!("{ALL}store: {store}");
+    check(
+        &store("{ kind: redis, url: 'redis://a' }"),
+        &["store.url: whoever can read the store can test guesses"],
+    );
+    check(
+        &store("{ kind: redis, sentinel: { master: m, urls: ['redis://:long-enough-to-hash@a'] } }"),
+        &["store.sentinel: whoever can read the store"],
+    );
+    check(&store("{ kind: redis, url: 'redis://:short@a' }"), &["shorter than 16 bytes; set store.secret"]);
+    check(&store("{ kind: redis, url: 'redis://:0123456789abcdef@a' }"), &[]);
+    check(&store("{ kind: redis, url: 'redis://a', secret: 0123456789abcdef }"), &[]);
+    check(CLOSED, &["`on_store_error: closed` never applies: a store in memory is never away"]);
+    let redis = "store: { kind: redis, url: 'redis://a', secret: 0123456789abcdef, on_error: closed }\n";
+    let ready = "admin: { ready_needs_store: true }\n";
+    let shadow = CLOSED.replace("key: ip", "key: ip, mode: shadow");
+    check(&format!("{ready}{redis}{CLOSED}"), &[]);
+    check(&format!("{ready}{ALL}"), &["admin.ready_needs_store: `ready_needs_store` never applies"]);
+    check(&format!("{ready}{redis}{ALL}"), &["`ready_needs_store` never applies"]);
+    check(&format!("{ready}{redis}{shadow}"), &["`ready_needs_store` never applies"]);
+}
+
+#[test]
+fn what_of_a_store_cannot_change_live_is_named_without_its_value() {
+    let check = |before: &str, after: &str, expected: &[&str]| {
+        let frozen = Frozen::of(&with_store(before).config);
+        assert_eq!(frozen.differences(&with_store(after).config), expected, "{before} {after}");
+        let shown = format!("{frozen:?}");
+        assert!(!shown.contains("hunter2") && !shown.contains("a-secret-of-the-test"), "{shown}");
+    };
+    let redis = "{ kind: redis, url: 'redis://:hunter2@a', secret: a-secret-of-the-test }";
+    check(redis, redis, &[]);
+    check(redis, &redis.replace(" }", ", on_error: open }"), &[]);
+    check(redis, &redis.replace(" }", ", prefix: 'tg:', timeout: 10ms }"), &[]);
+    check(redis, &redis.replace("hunter2", "hunter3"), &["store.url"]);
+    check(redis, &redis.replace("@a", "@b"), &["store.url"]);
+    check(redis, &redis.replace("'redis://:hunter2@a'", "['redis://:hunter2@a']"), &["store.url"]);
+    check(redis, &redis.replace("of-the-test", "of-another"), &["store.secret"]);
+    check(redis, &redis.replace(", secret: a-secret-of-the-test", ""), &["store.secret"]);
+    check(
+        redis,
+        &redis.replace(" }", ", max_keys: 5000, prefix: 'x:', timeout: 20ms }"),
+        &["store.max_keys", "store.prefix", "store.timeout"],
+    );
+    let sentinel = redis.replace(" }", ", sentinel: { master: m, urls: ['redis://s'] } }");
+    check(redis, &sentinel, &["store.sentinel"]);
+    check(&sentinel, &sentinel.replace("//s", "//t"), &["store.sentinel"]);
+    let upstash = "{ kind: upstash, url: 'https://a.upstash.io', token: hunter2 }";
+    check(upstash, &upstash.replace("hunter2", "hunter3"), &["store.token"]);
+    check(upstash, &upstash.replace("//a", "//b"), &["store.url"]);
+    for (before, after) in [("{}", redis), (redis, "{}"), (redis, upstash), (upstash, redis)] {
+        check(before, after, &["store.kind"]);
+    }
 }

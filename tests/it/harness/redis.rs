@@ -17,19 +17,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use self::port::Port;
-<<<<<<< HEAD
-use self::resp::Connection;
-=======
->>>>>>> wip-upstash
 use super::eventually;
 use super::process::{Process, Signal};
 
 pub(crate) use self::cluster::RedisCluster;
-<<<<<<< HEAD
-pub(crate) use self::resp::Reply;
-=======
 pub(crate) use self::resp::{Connection, Reply};
->>>>>>> wip-upstash
 pub(crate) use self::sentinel::Watched;
 
 /// How long servers may take to start, to find each other, or to agree on something.
