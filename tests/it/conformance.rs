@@ -12,11 +12,13 @@ use tollgate::decision::tally::{Charge, Judgement, Tallies};
 use tollgate::decision::time::{Span, Timestamp};
 use tollgate::store::redis::RedisUrl;
 use tollgate::store::spec::{Place, RedisPlace, SharedSpec, StoreKind, StoreSpec};
+use tollgate::store::upstash::UpstashUrl;
 use tollgate::store::{ScriptTime, Store};
 use tollgate::telemetry::Metrics;
 
 use self::script::{Dice, Shape, Step, limits};
 use super::harness::redis::{RedisCluster, RedisServer};
+use super::harness::upstash::Upstash;
 
 /// Patient: a slow machine must not look like a store that disagrees.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,6 +97,15 @@ async fn a_cluster_answers_as_memory_does() {
     let servers = RedisCluster::start().await;
     let store = shared(cluster(&servers.urls()), ScriptTime::Caller);
     agree(&store, Shape::LargeAlone, 60, 100).await;
+}
+
+#[tokio::test]
+async fn upstash_answers_as_memory_does() {
+    let server = RedisServer::start().await;
+    let upstash = Upstash::start(server.address(), "a token").await;
+    let url = UpstashUrl::parse(&upstash.url()).expect("a URL");
+    let store = shared(Place::Upstash { url, token: "a token".to_owned().into() }, ScriptTime::Caller);
+    agree(&store, Shape::Any, 40, 100).await;
 }
 
 /// Counted by the server's clock, tasks of two nodes on one key: N and no more.
