@@ -31,6 +31,8 @@ const REPLY_HEAD_BYTES_MAX: usize = 64 * 1024;
 
 const USER_AGENT_VALUE: &str = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
 
+type EncryptedClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
 /// Speaks HTTP/1.1 over connections that it keeps for the next call. Follows no redirect, uses no
 /// proxy, and takes TLS 1.2 or 1.3 from servers that the system's roots vouch for.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ pub struct HttpClient {
     connect_timeout: Duration,
     loopback: Client<HttpConnector, Full<Bytes>>,
     /// Made when it is first needed: who calls nobody need not read the system's roots.
-    tls: OnceLock<Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, Box<str>>>,
+    tls: OnceLock<Result<EncryptedClient, Box<str>>>,
 }
 
 /// What one call may cost.
@@ -138,7 +140,7 @@ impl HttpClient {
         }
     }
 
-    fn tls(&self) -> Result<&Client<HttpsConnector<HttpConnector>, Full<Bytes>>, HttpError> {
+    fn tls(&self) -> Result<&EncryptedClient, HttpError> {
         let made = self.tls.get_or_init(|| match system_trust() {
             Ok(config) => Ok(encrypted(config)),
             Err(fault) => Err(fault.to_string().into()),
@@ -155,7 +157,7 @@ fn system_trust() -> Result<rustls::ClientConfig, Box<dyn StdError>> {
     Ok(versions.with_native_roots()?.with_no_client_auth())
 }
 
-fn encrypted(config: rustls::ClientConfig) -> Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
+fn encrypted(config: rustls::ClientConfig) -> EncryptedClient {
     let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_only().enable_http1();
     pooled(builder.wrap_connector(connector()))
 }

@@ -49,9 +49,9 @@ fn code_in_script(text: &str) -> Option<&'static str> {
 /// A text from outside as part of one line: bounded, and without what steers a terminal.
 pub(in crate::store) fn plain(text: &str) -> Box<str> {
     let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
-    let end = text.floor_char_boundary(TEXT_BYTES_MAX);
-    let visible = |c: char| if c.is_control() { ' ' } else { c };
-    text.get(..end).unwrap_or_default().chars().map(visible).collect::<String>().into()
+    let is_kept = |(at, c): &(usize, char)| at + c.len_utf8() <= TEXT_BYTES_MAX;
+    let visible = |(_, c): (usize, char)| if c.is_control() { ' ' } else { c };
+    text.char_indices().take_while(is_kept).map(visible).collect::<String>().into()
 }
 
 #[cfg(test)]

@@ -31,11 +31,14 @@ pub(super) enum By {
 }
 
 impl Command {
-    /// About how many bytes it takes.
+    /// How many bytes it takes, a source that others may bring left out.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Command::Plain(json) => json.len(),
-            Command::Script { operands, .. } => operands.len() + 64,
+            Command::Script { script, operands, by: By::Name | By::SourceOnce } => {
+                script.named.len() + operands.len()
+            }
+            Command::Script { script, operands, by: By::Source } => script.whole.len() + operands.len(),
         }
     }
 }
