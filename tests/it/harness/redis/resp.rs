@@ -55,27 +55,16 @@ impl Reply {
 }
 
 /// A connection for one command after the other.
-<<<<<<< HEAD
-pub(super) struct Connection(BufReader<TcpStream>);
-
-impl Connection {
-    pub(super) async fn open(address: SocketAddr) -> io::Result<Connection> {
-=======
 pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
     pub(crate) async fn open(address: SocketAddr) -> io::Result<Connection> {
->>>>>>> wip-upstash
         let stream = in_time(TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
         Ok(Connection(BufReader::new(stream)))
     }
 
-<<<<<<< HEAD
-    pub(super) async fn command(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Reply> {
-=======
     pub(crate) async fn command(&mut self, words: &[impl AsRef<[u8]>]) -> io::Result<Reply> {
->>>>>>> wip-upstash
         let mut message = format!("*{}\r\n", words.len()).into_bytes();
         for word in words.iter().map(AsRef::as_ref) {
             message.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
