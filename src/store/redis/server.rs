@@ -1,0 +1,69 @@
+//! One server, over a few connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Pipeline, Value};
+
+use super::super::remote::{Call, Piece};
+use super::link::{Finder, Link};
+use super::script::{self, Standing};
+use super::slot::crc16;
+use super::wire::{Trouble, Wire, accept};
+
+/// One alone is bound to one core of ours for reading and writing; each costs the server memory.
+pub(super) const LINKS: usize = 3;
+
+/// For a probe, connecting included.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// What a probe writes is gone soon after the last gateway is.
+const PROBE_LIFE_MS: u64 = 5_000;
+
+/// A server and the connections to it. A key always takes the same one, so that calls for it
+/// run in the order in which they were made.
+#[derive(Debug)]
+pub(super) struct Server {
+    links: [Arc<Link>; LINKS],
+}
+
+impl Server {
+    /// Connects when it is first used.
+    pub(super) fn new(finder: Finder) -> Server {
+        let finder = Arc::new(finder);
+        Server { links: std::array::from_fn(|_| Arc::new(Link::new(Arc::clone(&finder)))) }
+    }
+
+    pub(super) async fn run(&self, call: &Call<'_>, standing: Standing) -> Result<Vec<Piece>, Trouble> {
+        let key = call.keys.first().map_or("", String::as_str);
+        self.link(key).with(async |wire| script::run(wire, call, standing).await).await
+    }
+
+    /// Whether a key can be written over every connection, making those that are not there.
+    pub(super) async fn probe(&self, key: &str) -> Result<(), Trouble> {
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(1).arg("PX").arg(PROBE_LIFE_MS);
+        let write = async |wire: &Wire| match wire.ask(&command).await? {
+            Value::Okay => Ok(()),
+            _ => Err(Trouble::garbage("a write was answered by something else")),
+        };
+        let [one, two, three] = &self.links;
+        let (one, two, three) = tokio::join!(
+            one.with_in(PROBE_TIMEOUT, write),
+            two.with_in(PROBE_TIMEOUT, write),
+            three.with_in(PROBE_TIMEOUT, write),
+        );
+        one.and(two).and(three)
+    }
+
+    /// Several commands at once over one connection, within the time of a probe.
+    pub(super) async fn ask_all(&self, commands: &Pipeline) -> Result<Vec<Value>, Trouble> {
+        let ask = async |wire: &Wire| wire.ask_all(commands).await?.into_iter().map(accept).collect();
+        self.link("").with_in(PROBE_TIMEOUT, ask).await
+    }
+
+    fn link(&self, key: &str) -> &Arc<Link> {
+        let [first, ..] = &self.links;
+        self.links.get(usize::from(crc16(key.as_bytes())) % LINKS).unwrap_or(first)
+    }
+}
