@@ -17,7 +17,8 @@ pub(super) async fn of(server: &Server) -> Option<String> {
     from_info(&sections.join("\n"))
 }
 
-fn text_of(value: &Value) -> Option<&str> {
+/// A text, however the protocol wraps it.
+pub(super) fn text_of(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
         Value::VerbatimString { text, .. } => Some(text),
@@ -26,12 +27,12 @@ fn text_of(value: &Value) -> Option<&str> {
 }
 
 fn from_info(info: &str) -> Option<String> {
-    let field = |name: &str| {
-        info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
-    };
+    let field =
+        |name: &str| info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
     let mut advice = Vec::new();
     // Without a bound nothing is ever evicted, whatever the policy.
-    let bounded = field("maxmemory").and_then(|bytes| bytes.parse::<u64>().ok()).is_some_and(|bytes| bytes > 0);
+    let bounded =
+        field("maxmemory").and_then(|bytes| bytes.parse::<u64>().ok()).is_some_and(|bytes| bytes > 0);
     if let Some(policy) = field("maxmemory_policy").filter(|policy| bounded && *policy != "noeviction") {
         advice.push(format!(
             "the server drops keys when its memory is full (maxmemory-policy {}), and with a counter its limit begins \
@@ -87,6 +88,9 @@ mod tests {
         for version in ["6.2.0", "7.0.15", "10.0.0", "255.255.255", "unstable", ""] {
             check(&format!("redis_version:{version}\r\n"), &[]);
         }
-        check("redis_version:5.0.14\r\nmaxmemory:9\r\nmaxmemory_policy:volatile-ttl\r\n", &["5.0", "volatile-ttl"]);
+        check(
+            "redis_version:5.0.14\r\nmaxmemory:9\r\nmaxmemory_policy:volatile-ttl\r\n",
+            &["5.0", "volatile-ttl"],
+        );
     }
 }

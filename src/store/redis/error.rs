@@ -10,7 +10,7 @@ const MESSAGE_BYTES_MAX: usize = 200;
 /// A text from outside as part of one line: bounded, and without what steers a terminal.
 pub(super) fn plain(text: &str) -> Box<str> {
     let mut shown = String::new();
-    for c in text.trim().chars() {
+    for c in text.trim_matches(|c: char| c.is_whitespace() || c.is_control()).chars() {
         if shown.len() + c.len_utf8() > MESSAGE_BYTES_MAX {
             break;
         }
@@ -30,6 +30,9 @@ pub(super) fn of_library(error: RedisError) -> StoreError {
         // Its own limit on answers lies above ours and speaks only if ours was not there.
         ErrorKind::Io if error.is_timeout() => StoreError::Timeout,
         ErrorKind::Io => StoreError::Disconnected(plain(&error.to_string())),
+        ErrorKind::Parse if error.detail().is_some_and(|text| text.contains("end of input")) => {
+            StoreError::Disconnected("the connection ended within an answer".into())
+        }
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => {
             StoreError::Garbage("not the protocol of Redis".into())
         }
@@ -57,10 +60,8 @@ fn of_code(code: &str, text: &str) -> StoreError {
         "CLUSTERDOWN" | "TRYAGAIN" | "CROSSSLOT" | "MOVED" | "ASK" => StoreError::Cluster(both(code, text)),
         // Before Redis 7 the error of a command in a script came wrapped, as in `ERR Error running
         // script (call to f_…): @user_script:3: -OOM command not allowed …`.
-        "ERR" => inner_code(text).map_or_else(
-            || StoreError::Refused(both(code, text)),
-            |inner| of_code(inner, text),
-        ),
+        "ERR" => inner_code(text)
+            .map_or_else(|| StoreError::Refused(both(code, text)), |inner| of_code(inner, text)),
         _ => StoreError::Refused(both(code, text)),
     }
 }
@@ -118,7 +119,10 @@ mod tests {
     #[test]
     fn errors_inside_a_script_are_found() {
         let script = "script: 5e1e, on @user_script:3.";
-        check(&format!("OOM command not allowed when used memory > 'maxmemory'. {script}"), StoreError::OutOfMemory);
+        check(
+            &format!("OOM command not allowed when used memory > 'maxmemory'. {script}"),
+            StoreError::OutOfMemory,
+        );
         check(&format!("WRONGTYPE Operation against a key. {script}"), StoreError::WrongType);
         let old = "ERR Error running script (call to f_5e1e): @user_script:3: ";
         check(&format!("{old}-OOM command not allowed"), StoreError::OutOfMemory);
@@ -143,6 +147,9 @@ mod tests {
     fn messages_are_one_short_line() {
         assert_eq!(&*plain(" a\x1b[31m\r\nb\0 "), "a [31m  b");
         assert_eq!(plain(&"ü".repeat(400)).len(), 200);
-        check(&format!("ERR {}", "x".repeat(400)), StoreError::Refused(format!("ERR {}", "x".repeat(196)).into()));
+        check(
+            &format!("ERR {}", "x".repeat(400)),
+            StoreError::Refused(format!("ERR {}", "x".repeat(196)).into()),
+        );
     }
 }

@@ -144,10 +144,9 @@ impl Link {
 /// not understood, or it leads to a server or a login that another one would replace.
 fn ends_connection(error: &StoreError) -> bool {
     match error {
-        StoreError::Disconnected(_)
-        | StoreError::Garbage(_)
-        | StoreError::ReadOnly
-        | StoreError::Auth(_) => true,
+        StoreError::Disconnected(_) | StoreError::Garbage(_) | StoreError::ReadOnly | StoreError::Auth(_) => {
+            true
+        }
         StoreError::Timeout
         | StoreError::Loading
         | StoreError::OutOfMemory

@@ -88,8 +88,19 @@ mod tests {
         let read = |text: &[u8]| read_pieces(redis::parse_redis_value(text).unwrap()).ok();
         assert_eq!(read(b"*0\r\n"), Some(vec![]));
         let bytes = Piece::Bytes(vec![0, 255]);
-        assert_eq!(read(b"*3\r\n:-7\r\n$2\r\n\0\xff\r\n$-1\r\n"), Some(vec![Piece::Int(-7), bytes, Piece::Nil]));
-        for text in [b"+OK\r\n" as &[u8], b":1\r\n", b"$-1\r\n", b"*1\r\n*0\r\n", b"*1\r\n+OK\r\n", b"*1\r\n-ERR\r\n", b"%0\r\n"] {
+        assert_eq!(
+            read(b"*3\r\n:-7\r\n$2\r\n\0\xff\r\n$-1\r\n"),
+            Some(vec![Piece::Int(-7), bytes, Piece::Nil])
+        );
+        for text in [
+            b"+OK\r\n" as &[u8],
+            b":1\r\n",
+            b"$-1\r\n",
+            b"*1\r\n*0\r\n",
+            b"*1\r\n+OK\r\n",
+            b"*1\r\n-ERR\r\n",
+            b"%0\r\n",
+        ] {
             assert_eq!(read(text), None, "{}", String::from_utf8_lossy(text));
         }
     }

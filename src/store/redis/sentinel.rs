@@ -77,9 +77,8 @@ impl Sentinels {
                 let told = format!("the Sentinel {place} knows no master {}", self.master);
                 Err(StoreError::Refused(plain(&told)))
             }
-            answer => read_address(&answer).ok_or_else(|| {
-                StoreError::Garbage(plain(&format!("the Sentinel {place} names no address")))
-            }),
+            answer => read_address(&answer)
+                .ok_or_else(|| StoreError::Garbage(plain(&format!("the Sentinel {place} names no address")))),
         }
     }
 }

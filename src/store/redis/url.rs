@@ -39,13 +39,19 @@ pub enum RedisUrlFault {
     NotAUrl,
     #[error("has a scheme that is not Redis; write redis://, or rediss:// for TLS")]
     Scheme,
-    #[error("is a unix socket, which is not supported; let the server listen on 127.0.0.1 and write redis://127.0.0.1:6379")]
+    #[error(
+        "is a unix socket, which is not supported; let the server listen on 127.0.0.1 and write redis://127.0.0.1:6379"
+    )]
     UnixSocket,
     #[error("has a space or control character in it; in a password write a space as %20")]
     Space,
-    #[error("has an empty user or password; write redis://user:password@host or redis://:password@host, or leave out all before the host")]
+    #[error(
+        "has an empty user or password; write redis://user:password@host or redis://:password@host, or leave out all before the host"
+    )]
     EmptyCredential,
-    #[error("has a user but no password; write redis://user:password@host, or redis://:password@host without a user")]
+    #[error(
+        "has a user but no password; write redis://user:password@host, or redis://:password@host without a user"
+    )]
     UserAlone,
     #[error("has a '/', '?' or '#' in the user or password; write %2F for '/', %3F for '?', %23 for '#'")]
     BareCredential,
@@ -103,7 +109,11 @@ impl RedisUrl {
     /// The same, if it can be a Sentinel; its port is 26379 if none is written.
     pub fn for_sentinel(self) -> Result<RedisUrl, RedisUrlFault> {
         let port = self.port.or(Some(SENTINEL_PORT));
-        if self.database == 0 { Ok(RedisUrl { port, ..self }) } else { Err(RedisUrlFault::DatabaseInSentinel) }
+        if self.database == 0 {
+            Ok(RedisUrl { port, ..self })
+        } else {
+            Err(RedisUrlFault::DatabaseInSentinel)
+        }
     }
 
     /// The password, if the URL has one.
@@ -132,7 +142,14 @@ impl RedisUrl {
     /// A server that asks for no credentials.
     pub(super) fn plain(host: &str, port: u16) -> RedisUrl {
         let place = (host.into(), Some(port));
-        RedisUrl { channel: Channel::Plain, user: None, password: None, host: place.0, port: place.1, database: 0 }
+        RedisUrl {
+            channel: Channel::Plain,
+            user: None,
+            password: None,
+            host: place.0,
+            port: place.1,
+            database: 0,
+        }
     }
 
     /// What the client library connects by. Fails never for what `parse` made.
@@ -351,7 +368,10 @@ mod tests {
     #[test]
     fn databases_are_for_single_nodes() {
         assert_eq!(read("redis://h/1").unwrap().for_cluster().unwrap_err(), RedisUrlFault::DatabaseInCluster);
-        assert_eq!(read("redis://h/1").unwrap().for_sentinel().unwrap_err(), RedisUrlFault::DatabaseInSentinel);
+        assert_eq!(
+            read("redis://h/1").unwrap().for_sentinel().unwrap_err(),
+            RedisUrlFault::DatabaseInSentinel
+        );
         assert_eq!(read("redis://h/0").unwrap().for_cluster().unwrap().host_and_port(), "h:6379");
         assert_eq!(read("redis://h").unwrap().for_sentinel().unwrap().host_and_port(), "h:26379");
         assert_eq!(read("redis://h:1").unwrap().for_sentinel().unwrap().host_and_port(), "h:1");
@@ -361,7 +381,9 @@ mod tests {
     fn neither_debug_nor_fault_shows_credentials() {
         let url = read("redis://gate:hunter2@h/1").unwrap();
         assert_eq!(format!("{url:?}"), "RedisUrl(h:6379)");
-        for text in ["redis://gate:hunter2%@h", "redis://gate:hun/ter2@h", "gate:hunter2@h", "x://gate:hunter2@h"] {
+        for text in
+            ["redis://gate:hunter2%@h", "redis://gate:hun/ter2@h", "gate:hunter2@h", "x://gate:hunter2@h"]
+        {
             let fault = read(text).unwrap_err();
             assert!(!format!("{fault} {fault:?}").contains("hun"), "{fault}");
         }

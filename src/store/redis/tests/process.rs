@@ -60,7 +60,9 @@ impl Process {
         words.split(' ').for_each(|word| {
             command.arg(word);
         });
-        command.query(&mut client.get_connection().unwrap()).unwrap_or_else(|error| panic!("{words}: {error}"))
+        command
+            .query(&mut client.get_connection().unwrap())
+            .unwrap_or_else(|error| panic!("{words}: {error}"))
     }
 
     /// `kill -9`; the port stays ours to start on again.
@@ -125,7 +127,9 @@ impl Fake {
                 waiting.push(std::thread::spawn(move || {
                     let mut heard = [0; 4096];
                     for line in says {
-                        if stream.read(&mut heard).unwrap_or(0) == 0 || stream.write_all(line.as_bytes()).is_err() {
+                        if stream.read(&mut heard).unwrap_or(0) == 0
+                            || stream.write_all(line.as_bytes()).is_err()
+                        {
                             return;
                         }
                     }
