@@ -1,5 +1,6 @@
 //! One node, against real servers and against one that misbehaves.
 
+mod cluster;
 mod process;
 
 use std::time::{Duration, Instant};

@@ -55,14 +55,16 @@ impl Process {
 
     /// Runs a command, written with spaces between its words.
     pub(super) fn command(&self, words: &str) -> redis::Value {
-        let client = redis::Client::open(("127.0.0.1", self.port)).unwrap();
+        self.try_command(words).unwrap_or_else(|error| panic!("{words}: {error}"))
+    }
+
+    pub(super) fn try_command(&self, words: &str) -> redis::RedisResult<redis::Value> {
+        let client = redis::Client::open(("127.0.0.1", self.port))?;
         let mut command = redis::Cmd::new();
         words.split(' ').for_each(|word| {
             command.arg(word);
         });
-        command
-            .query(&mut client.get_connection().unwrap())
-            .unwrap_or_else(|error| panic!("{words}: {error}"))
+        command.query(&mut client.get_connection()?)
     }
 
     /// `kill -9`; the port stays ours to start on again.
