@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 
-use super::process::{Process, free_port};
 use super::super::super::remote::{Lane, StoreError};
 use super::super::RedisCluster;
 use super::super::slot::slot_of;
+use super::process::{Process, free_port};
 use super::{TIMEOUT, call, counted, counting, soon};
 
 const BORDERS: [u16; 4] = [0, 5461, 10923, 16384];
@@ -160,7 +160,10 @@ async fn a_promoted_replica_is_found_by_the_probes() {
 async fn what_is_no_cluster_is_told() {
     let single = Process::start(&[]);
     let error = RedisCluster::new(vec![single.url()], "tg:", TIMEOUT).probe(Lane(0)).await.unwrap_err();
-    assert!(matches!(&error, StoreError::Refused(text) if text.contains("cluster support disabled")), "{error:?}");
+    assert!(
+        matches!(&error, StoreError::Refused(text) if text.contains("cluster support disabled")),
+        "{error:?}"
+    );
     let nobody = RedisCluster::new(vec![], "tg:", TIMEOUT).probe(Lane(0)).await.unwrap_err();
     assert!(matches!(nobody, StoreError::Disconnected(_)), "{nobody:?}");
 }
