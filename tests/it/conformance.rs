@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate::clock::Clock;
-use tollgate::decision::key::KeyHasher;
+use tollgate::decision::key::{KeyHash, KeyHasher};
 use tollgate::decision::limit::Mode;
 use tollgate::decision::tally::{Charge, Judgement, Tallies};
 use tollgate::decision::time::{Span, Timestamp};
@@ -67,16 +67,21 @@ async fn agree(store: &Store, shape: Shape, runs: u64, steps: usize) {
     for run in 0..runs {
         let mut dice = Dice::new(run * 1_000 + 7);
         let mut now = START;
+        let mut history: Vec<(Vec<KeyHash>, String)> = Vec::new();
         for number in 0..steps {
             let Step { gap_ms, charges } = dice.step(&limits, shape, run);
             now = now.plus(Span::from_millis(gap_ms));
             let (expected, got) = (memory.take(&charges, now).await, store.take(&charges, now).await);
-            let what: Vec<_> = charges.iter().map(|charge| (&charge.limit.policy, charge.key)).collect();
-            assert_eq!(
+            let keys: Vec<KeyHash> = charges.iter().map(|charge| charge.key).collect();
+            let names: Vec<&str> = charges.iter().map(|charge| &*charge.limit.policy).collect();
+            let told = format!("{} ms {names:?}: {:?}", START.until(now).as_millis(), answer(&expected));
+            history.push((keys.clone(), told));
+            let of_these = history.iter().filter(|(touched, _)| touched.iter().any(|key| keys.contains(key)));
+            assert!(
+                answer(&got) == answer(&expected),
+                "run {run}, step {number}: got {:?}\nafter and instead of\n{}",
                 answer(&got),
-                answer(&expected),
-                "run {run}, step {number}, {} ms after the start: {what:?}",
-                START.until(now).as_millis()
+                of_these.map(|(_, told)| told.as_str()).collect::<Vec<_>>().join("\n")
             );
             assert_eq!(admits(&charges, &got), admits(&charges, &expected));
         }

@@ -8,13 +8,20 @@ use super::server::Server;
 /// are replicated by their effects since 5, and 6.2 is the oldest that is still mended.
 const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// One sentence or two; nothing if all is well or the server does not tell.
-pub(super) async fn of(server: &Server) -> Option<String> {
+/// What a server was taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Single,
+    OfCluster,
+}
+
+/// A sentence for each thing; nothing if all is well or the server does not tell.
+pub(super) async fn of(server: &Server, role: Role) -> Option<String> {
     let mut questions = Pipeline::with_capacity(2);
     questions.cmd("INFO").arg("server").cmd("INFO").arg("memory");
     let answers = server.ask_all(&questions).await.ok()?;
     let sections: Vec<&str> = answers.iter().filter_map(text_of).collect();
-    from_info(&sections.join("\n"))
+    from_info(&sections.join("\n"), role)
 }
 
 /// A text, however the protocol wraps it.
@@ -26,10 +33,15 @@ pub(super) fn text_of(value: &Value) -> Option<&str> {
     }
 }
 
-fn from_info(info: &str) -> Option<String> {
+fn from_info(info: &str, role: Role) -> Option<String> {
     let field =
         |name: &str| info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'));
     let mut advice = Vec::new();
+    if role == Role::Single && field("redis_mode") == Some("cluster") {
+        advice.push(
+            "the server is one of a cluster and serves a part of the keys; write the URLs as a list".into(),
+        );
+    }
     // Without a bound nothing is ever evicted, whatever the policy.
     let bounded =
         field("maxmemory").and_then(|bytes| bytes.parse::<u64>().ok()).is_some_and(|bytes| bytes > 0);
@@ -63,7 +75,7 @@ mod tests {
     use super::*;
 
     fn check(info: &str, words: &[&str]) {
-        let advice = from_info(info);
+        let advice = from_info(info, Role::Single);
         assert_eq!(advice.is_some(), !words.is_empty(), "{info}: {advice:?}");
         let advice = advice.unwrap_or_default();
         words.iter().for_each(|word| assert!(advice.contains(word), "{word} in {advice}"));
@@ -79,6 +91,13 @@ mod tests {
         check(&info(1 << 20, "noeviction"), &[]);
         check(&info(0, "allkeys-lru"), &[]);
         check("", &[]);
+    }
+
+    #[test]
+    fn a_cluster_taken_for_one_server_is_told() {
+        check("redis_mode:cluster\r\n", &["list"]);
+        check("redis_mode:standalone\r\n", &[]);
+        assert_eq!(from_info("redis_mode:cluster\r\n", Role::OfCluster), None);
     }
 
     #[test]

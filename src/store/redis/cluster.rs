@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::super::remote::{Call, Lane, Piece, StoreError};
-use super::advice;
+use super::advice::{self, Role};
 use super::link::Finder;
 use super::script::Standing;
 use super::server::Server;
@@ -143,7 +143,7 @@ impl RedisCluster {
     pub(in crate::store) async fn advice(&self) -> Option<String> {
         let map = self.core.map().await.ok()?;
         for node in map.masters() {
-            if let Some(advice) = advice::of(&node.server).await {
+            if let Some(advice) = advice::of(&node.server, Role::OfCluster).await {
                 return Some(format!("{}: {advice}", node.address.shown()));
             }
         }

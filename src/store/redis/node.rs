@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::remote::{Call, Piece, StoreError};
-use super::advice;
+use super::advice::{self, Role};
 use super::link::Finder;
 use super::script::Standing;
 use super::sentinel::Sentinels;
@@ -50,6 +50,6 @@ impl RedisNode {
     }
 
     pub(in crate::store) async fn advice(&self) -> Option<String> {
-        advice::of(&self.server).await
+        advice::of(&self.server, Role::Single).await
     }
 }

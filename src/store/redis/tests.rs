@@ -116,7 +116,8 @@ async fn a_login_that_is_refused_is_told_and_shows_nothing() {
 
 #[tokio::test]
 async fn what_makes_no_sense_is_told_and_the_connection_left() {
-    let cases: [(&[&str], Then, fn(&StoreError) -> bool); 8] = [
+    type Case<'c> = (&'c [&'c str], Then, fn(&StoreError) -> bool);
+    let cases: [Case<'_>; 8] = [
         (&["HTTP/1.1 400 Bad Request\r\n\r\n"], Then::Wait, |e| matches!(e, StoreError::Garbage(_))),
         (&[WELCOME, "HTTP/1.1 400 Bad Request\r\n\r\n"], Then::Wait, |e| matches!(e, StoreError::Garbage(_))),
         (&[WELCOME, ":1\r\n"], Then::Wait, |e| matches!(e, StoreError::Garbage(_))),
@@ -139,6 +140,15 @@ async fn what_makes_no_sense_is_told_and_the_connection_left() {
             assert_eq!(fake.connections(), times, "{says:?}: each call has a new connection");
         }
     }
+}
+
+#[tokio::test]
+async fn tls_to_a_server_without_it_fails_as_a_connection() {
+    let fake = Fake::start(&["-ERR Protocol error\r\n"], Then::Wait);
+    let node = RedisNode::new(url(&format!("rediss://:hunter2@127.0.0.1:{}", fake.port)), "tg:", TIMEOUT);
+    let error = node.run(&call(&counting(), "k", b"a")).await.unwrap_err();
+    let place = format!("127.0.0.1:{}", fake.port);
+    assert!(matches!(&error, StoreError::Disconnected(text) if text.contains(&place)), "{error:?}");
 }
 
 #[tokio::test]
