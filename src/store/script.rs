@@ -39,6 +39,14 @@ pub(super) struct Taken {
     states: SmallVec<[Packed; 4]>,
 }
 
+/// What became of the request that a call was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Admitted,
+    /// Another part of the store refused it: what was charged is given back.
+    Refused,
+}
+
 /// One charge with what its key said to it, and what is known of the key now.
 pub(super) struct Outcome {
     pub(super) tally: Tally,
@@ -103,12 +111,17 @@ impl Taken {
         if admitted == charged { Ok(taken) } else { Err(garbage("a verdict that does not fit its states")) }
     }
 
-    /// What each charge met, and what its key holds after the call, in the store's time.
-    pub(super) fn outcomes<'t>(&'t self, charges: &'t [Charge<'_>]) -> impl Iterator<Item = Outcome> + 't {
-        charges.iter().zip(&self.states).map(|(Charge { limit, .. }, state)| {
+    /// What each charge met, and what its key holds once all is settled, in the store's time.
+    pub(super) fn outcomes<'t>(
+        &'t self,
+        charges: &'t [Charge<'_>],
+        settled: Settled,
+    ) -> impl Iterator<Item = Outcome> + 't {
+        let stays = self.charged && settled == Settled::Admitted;
+        charges.iter().zip(&self.states).map(move |(Charge { limit, .. }, state)| {
             let (tally, block) = judge(limit, state, self.now);
             let mut after = Packed { block, ..state.clone() };
-            if self.charged && tally.judgement == Judgement::Admits {
+            if stays && tally.judgement == Judgement::Admits {
                 after.counter.charge(&limit.rule, limit.cost.get(), self.now);
             }
             Outcome { tally, after }

@@ -19,7 +19,7 @@ use self::breaker::{Breaker, Tripped};
 use self::deny::{Asker, DenyCache};
 use super::memory::MemoryStore;
 use super::remote::{Call, Lane, Piece, Remote, StoreError};
-use super::script::{self, Taken};
+use super::script::{self, Settled, Taken};
 use super::spec::{Place, RedisPlace, SharedSpec};
 use crate::clock::Clock;
 use crate::decision::key::{KeyHash, KeyHasher};
@@ -274,10 +274,7 @@ impl SharedStore {
         let mut admitted = true;
         for (group, taken) in groups.iter().zip(taken) {
             match taken {
-                Ok(taken) => {
-                    admitted &= taken.charged;
-                    put(&mut tallies, &group.members, self.learn(&pick(charges, &group.members), taken, now));
-                }
+                Ok(taken) => admitted &= taken.charged,
                 Err(_) => away.extend(group.members.iter().copied()),
             }
         }
@@ -290,7 +287,14 @@ impl SharedStore {
             tallies.shared += fallen.shared;
             put(&mut tallies, &away, fallen.list);
         }
-        if !admitted {
+        let settled = if admitted { Settled::Admitted } else { Settled::Refused };
+        for (group, taken) in groups.iter().zip(taken) {
+            if let Ok(taken) = taken {
+                let learnt = self.learn(&pick(charges, &group.members), taken, settled, now);
+                put(&mut tallies, &group.members, learnt);
+            }
+        }
+        if settled == Settled::Refused {
             let charged =
                 groups.iter().zip(taken).filter_map(|(group, taken)| Some((group, taken.as_ref().ok()?)));
             let refunds = charged
@@ -302,10 +306,16 @@ impl SharedStore {
     }
 
     /// Keeps what a call told, and brings its tallies to this node's time.
-    fn learn(&self, charges: &[Charge<'_>], taken: &Taken, now: Timestamp) -> SmallVec<[Tally; 4]> {
+    fn learn(
+        &self,
+        charges: &[Charge<'_>],
+        taken: &Taken,
+        settled: Settled,
+        now: Timestamp,
+    ) -> SmallVec<[Tally; 4]> {
         let ahead_us = taken.now.as_micros().cast_signed().wrapping_sub(now.as_micros().cast_signed());
         self.ahead_us.store(ahead_us, Ordering::Release);
-        let outcomes = charges.iter().zip(taken.outcomes(charges));
+        let outcomes = charges.iter().zip(taken.outcomes(charges, settled));
         let tallies = outcomes.map(|(charge, outcome)| {
             let (key, after) = (self.rekey.rekey(charge.key), outcome.after);
             self.local.learn(key, after.counter, after.block, taken.now);

@@ -176,6 +176,17 @@ impl RedisUrl {
     }
 }
 
+/// Whether an edit of the configuration changed anything; the credentials count, and are not shown.
+impl PartialEq for RedisUrl {
+    fn eq(&self, other: &RedisUrl) -> bool {
+        let RedisUrl { channel, user, password: _, host, port, database } = self;
+        let place = (channel, user, host, port, database);
+        let own = self.password.as_ref().map(|password| password.expose_secret());
+        let others = other.password.as_ref().map(|password| password.expose_secret());
+        place == (&other.channel, &other.user, &other.host, &other.port, &other.database) && own == others
+    }
+}
+
 impl fmt::Debug for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RedisUrl({})", self.host_and_port())

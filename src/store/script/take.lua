@@ -232,7 +232,9 @@ local function others()
       if #state < 17 then return garbage(key) end
       tag, plan.first = tag + 32, 18
       plan.until_us, plan.level, plan.forget_us = unpack('<I7I2I7', state, 2)
+      -- Its further requests do not prolong a block.
       plan.blocked = plan.until_us > now_us
+      if plan.blocked then return plan end
     end
     local first, retry = plan.first, 0
     if kind == 1 and tag == SMOOTH and #state == first + 9 then
