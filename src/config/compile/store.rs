@@ -176,6 +176,13 @@ fn upstash(store: &Store, kind: &At, findings: &mut Findings) -> Option<Place> {
             findings.problem(&token.at, wrong.write("copy it from the database's page, under REST API"));
             None
         }
+        Optional::Given(token)
+            if !token.value.0.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) =>
+        {
+            let wrong = Wrong::new("the token has a space or another character that no token has");
+            findings.problem(&token.at, wrong.write("copy it from the database's page, under REST API"));
+            None
+        }
         Optional::Given(token) => Some(token.value.0.clone()),
         Optional::Absent => {
             let wrong = Wrong::new("Upstash answers nobody without a token");
@@ -192,8 +199,7 @@ fn upstash_url(urls: &Located<StoreUrls>, findings: &mut Findings) -> Option<Ups
         StoreUrls::One(url) => match UpstashUrl::parse(url.value.0.expose_secret()) {
             Ok(url) => Some(url),
             Err(fault) => {
-                let wrong = Wrong::new(fault.to_string());
-                findings.problem(&url.at, wrong.write("write https://name.upstash.io, as its REST API says"));
+                findings.problem(&url.at, Wrong::new(fault.to_string()));
                 None
             }
         },
