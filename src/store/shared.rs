@@ -142,26 +142,20 @@ impl SharedStore {
         tallies
     }
 
-    /// The refusal of a request of whose keys one is known to be refused. What the others would
-    /// say is told from what this node knows of them, so that the time to wait is that of all.
+    /// The refusal of a request of whose keys one is known to be refused. All that it tells comes
+    /// from what this node knows, so that the time to wait is that of all its keys.
     fn refused_in_node(&self, charges: &[Charge<'_>], now: Timestamp, asker: Asker) -> Option<Tallies> {
         let known = self.denied.refuses(charges, now, asker)?;
-        let mut tallies = unasked(charges);
-        let others: SmallVec<[usize; 4]> =
-            known.iter().enumerate().filter(|(_, tally)| tally.is_none()).map(|(index, _)| index).collect();
-        let others_say = self.locally(&pick(charges, &others), now, MemoryStore::peek);
-        put(&mut tallies, &others, others_say);
-        let starts_a_block = |&index: &usize| {
-            let limit = charges.get(index).map(|charge| charge.limit);
-            let judgement = tallies.list.get(index).map(|tally| tally.judgement);
-            limit.is_some_and(|limit| limit.block.is_some()) && judgement != Some(Judgement::Admits)
-        };
-        if others.iter().any(starts_a_block) {
-            // Every node must learn of it, so the store has to.
-            return None;
-        }
-        for (place, tally) in tallies.list.iter_mut().zip(known) {
-            *place = tally.unwrap_or_else(|| std::mem::replace(place, Tally::unasked()));
+        let mut tallies = Tallies { list: self.locally(charges, now, MemoryStore::peek), shared: 0 };
+        for ((charge, place), known) in charges.iter().zip(&mut tallies.list).zip(known) {
+            match known {
+                // A table without room for the key knows nothing of it.
+                Some(denied) if place.judgement == Judgement::Admits => *place = denied,
+                Some(_) => {}
+                // This request starts a block. Every node must learn of it, so the store has to.
+                None if charge.limit.block.is_some() && place.judgement != Judgement::Admits => return None,
+                None => {}
+            }
         }
         self.metrics.refused_in_node();
         Some(tallies)
