@@ -4,7 +4,7 @@
 Each proxy has one worker, pinned to one CPU; wrk and the backend (nginx) share another. Reported for each proxy and
 kind of request: the proxy's own CPU time a request, which holds on a noisy machine better than requests a second, and
 its ratio to a bare Pingora proxy (benches/bare_pingora.rs) that did the same kind of request in the same round.
-Rounds are interleaved, every other one in reverse order. Printed are the medians over the rounds, between what ratios
+Rounds are interleaved, each in an order of its own. Printed are the medians over the rounds, between what ratios
 the rounds lay, and the ratio of the best rounds. On a machine with other work to do the same binary measured twice
 differs by a tenth; the spread of the rounds tells when.
 
@@ -23,6 +23,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
@@ -283,8 +284,8 @@ def measure(proxies, pids, options, script):
         load(proxy, pids[proxy.name], kind, options, script, 1)
     samples = {}
     for turn in range(options.rounds):
-        # A drift of the machine within a round must not always meet the same proxy.
-        order = pairs if turn % 2 == 0 else pairs[::-1]
+        # A drift of the machine must not always meet the same proxy, nor one always run after the same other.
+        order = random.sample(pairs, len(pairs))
         for proxy, kind in order:
             sample = load(proxy, pids[proxy.name], kind, options, script, options.seconds)
             samples.setdefault((proxy.name, kind), []).append(sample)

@@ -43,13 +43,20 @@ impl Clock {
 
     /// The time now. Never runs backwards within a process.
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        self.read().1
+    }
+
+    /// A stopwatch started now and the time now, by one look at the machine's clock.
+    pub fn read(&self) -> (Stopwatch, Timestamp) {
+        let instant = Instant::now();
+        let now = match &self.0 {
             Source::System { anchor, anchor_us } => {
-                let elapsed = u64::try_from(anchor.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let elapsed = u64::try_from(instant.duration_since(*anchor).as_micros()).unwrap_or(u64::MAX);
                 Timestamp::from_micros(anchor_us.saturating_add(elapsed))
             }
             Source::Manual(now_us) => Timestamp::from_micros(now_us.load(Ordering::Acquire)),
-        }
+        };
+        (Stopwatch(instant), now)
     }
 }
 
@@ -61,6 +68,11 @@ pub struct Stopwatch(Instant);
 impl Stopwatch {
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+
+    /// From the start of this one to the start of a later one.
+    pub fn until(&self, later: Stopwatch) -> Duration {
+        later.0.duration_since(self.0)
     }
 }
 

@@ -160,13 +160,13 @@ impl Gateway {
 
     /// Decides one request: charges all of its limits, or none.
     pub async fn admit(&self, policies: &Policies, exchange: &mut impl Exchange) -> Admission {
-        let watch = self.clock.stopwatch();
+        let (watch, decided_at) = self.clock.read();
         let head = exchange.head();
         let mut seen = Seen {
             client: policies.rules.client.identify(head.peer, head.headers),
             route: None,
             path: None,
-            decided_at: self.clock.now(),
+            decided_at,
             waited: Duration::ZERO,
             shadowed: SmallVec::new(),
             shared: 0,

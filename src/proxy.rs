@@ -13,23 +13,23 @@ mod respond;
 mod upstream;
 mod wire;
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use http::StatusCode;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::context::Context;
 pub use self::listener::Listeners;
 pub use self::upstream::{ResolveError, Upstream};
 
+use self::context::Admitted;
 use self::forward::Origin;
 use self::request::Arrival;
 use crate::gateway::{Gateway, Policies};
@@ -85,25 +85,47 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let snapshot = ctx.snapshot.insert(self.live.load_full());
-        let admission = self.gateway.admit(&snapshot.policies, &mut Arrival::new(session)).await;
-        let admission = ctx.admission.insert(admission);
-        match &admission.outcome {
-            Ok(_) => Ok(false),
+        let mut arrival = Arrival::new(session);
+        let peer = arrival.peer();
+        let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
+        let permit = match admission.outcome {
+            Ok(permit) => permit,
             Err(refusal) => {
                 let (route, now) = (admission.route, admission.decided_at);
-                respond::refuse(session, snapshot, route, refusal, now).await.map(|()| true)
+                return respond::refuse(session, snapshot, route, &refusal, now).await.map(|()| true);
             }
-        }
+        };
+        let (Some(path), Some(route)) = (admission.path, admission.route) else {
+            return Err(Error::explain(ErrorType::InternalError, "a permit without a path and a route"));
+        };
+        let origin = Origin {
+            peer,
+            peer_is_trusted: admission.client.peer_is_trusted,
+            user_header: snapshot.policies.users.trusted_header(),
+            overrides: snapshot.policies.rules.route(route).override_headers(),
+        };
+        forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
+        ctx.admitted = Some(Admitted { route, permit });
+        Ok(false)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> pingora::Result<Box<HttpPeer>> {
         ctx.attempts += 1;
         ctx.asked_at = Some(self.gateway.clock().stopwatch());
-        let permit = ctx.admission.as_ref().and_then(|admission| admission.outcome.as_ref().ok());
-        permit
+        let permit = ctx.admitted.as_ref().map(|admitted| &admitted.permit);
+        let mut peer = permit
             .zip(ctx.upstream())
             .and_then(|(permit, upstream)| upstream.next(permit))
-            .ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a permit"))
+            .ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a permit"))?;
+        if !forward::has_hop_by_hop(&session.req_header().headers) {
+            // Nothing to strip, and Pingora would look for each of those fields in turn.
+            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        }
+        Ok(peer)
     }
 
     fn fail_to_connect(
@@ -119,25 +141,6 @@ impl ProxyHttp for Edge {
         error
     }
 
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> pingora::Result<()> {
-        let (Some(admission), Some(snapshot)) = (&ctx.admission, &ctx.snapshot) else { return Ok(()) };
-        let (Some(path), Some(route)) = (&admission.path, admission.route) else { return Ok(()) };
-        let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
-        let origin = Origin {
-            peer: peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
-            peer_is_trusted: admission.client.peer_is_trusted,
-            user_header: snapshot.policies.users.trusted_header(),
-            overrides: snapshot.policies.rules.route(route).override_headers(),
-        };
-        forward::set_path(request, path.as_str())?;
-        forward::set_headers(request, &origin)
-    }
-
     async fn response_filter(
         &self,
         _: &mut Session,
@@ -147,15 +150,13 @@ impl ProxyHttp for Edge {
         if response.status.is_informational() {
             return Ok(());
         }
+        let (answered_at, now) = self.gateway.clock().read();
         if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {
-            upstream.metrics().answered(response.status.as_u16(), asked_at.elapsed());
+            upstream.metrics().answered(response.status.as_u16(), asked_at.until(answered_at));
         }
         let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
         match ctx.quota() {
-            Some((route, quota)) => {
-                let now = self.gateway.clock().now();
-                respond::add_limit_headers(response, snapshot, route, quota, now)
-            }
+            Some((route, quota)) => respond::add_limit_headers(response, snapshot, route, quota, now),
             None => Ok(()),
         }
     }

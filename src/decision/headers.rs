@@ -3,7 +3,9 @@
 //! `X-RateLimit-*` as GitHub made them common, `RateLimit` and `RateLimit-Policy` in the syntax of
 //! draft-ietf-httpapi-ratelimit-headers-11.
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use super::answer::{HeaderStyle, IetfHeaders, LegacyHeaders};
 use super::limit::{Limit, Mode, Rule, Shown};
@@ -126,29 +128,67 @@ pub fn write(
         LegacyHeaders::ResetEpoch => Some(quota.resets_at.ceil_secs()),
         LegacyHeaders::ResetDelta => Some(delta_s),
     };
+    let mut values = Values::new();
     if let Some(reset) = reset {
-        add(LimitHeader::Limit, HeaderValue::from(quota.limit));
-        add(LimitHeader::Remaining, HeaderValue::from(quota.remaining));
-        add(LimitHeader::Reset, HeaderValue::from(reset));
+        values.add(LimitHeader::Limit, |text| text.number(quota.limit));
+        values.add(LimitHeader::Remaining, |text| text.number(quota.remaining));
+        values.add(LimitHeader::Reset, |text| text.number(reset));
     }
-    match style.ietf {
-        IetfHeaders::Off => {}
+    let policy = match style.ietf {
+        IetfHeaders::Off => None,
         IetfHeaders::On => {
-            let (mut remaining, mut reset) = (itoa::Buffer::new(), itoa::Buffer::new());
-            let parts = [
-                names.name(quota.of),
-                ";r=",
-                remaining.format(quota.remaining),
-                ";t=",
-                reset.format(delta_s),
-            ];
-            let item: String = parts.concat();
-            if let Ok(item) = HeaderValue::try_from(item) {
-                add(LimitHeader::RateLimit, item);
+            values.add(LimitHeader::RateLimit, |text| {
+                text.put(names.name(quota.of)).put(";r=").number(quota.remaining).put(";t=").number(delta_s)
+            });
+            names.policy.as_ref()
+        }
+    };
+    values.each(&mut add);
+    if let Some(policy) = policy {
+        add(LimitHeader::RateLimitPolicy, policy.clone());
+    }
+}
+
+/// Header values that share the memory they are written to: two allocations each would be most of what
+/// they cost.
+struct Values {
+    text: Text,
+    /// Where in the text each of them ends.
+    ends: SmallVec<[(LimitHeader, usize); 4]>,
+}
+
+struct Text(Vec<u8>);
+
+impl Text {
+    fn put(&mut self, part: &str) -> &mut Text {
+        self.0.extend_from_slice(part.as_bytes());
+        self
+    }
+
+    fn number(&mut self, number: impl itoa::Integer) -> &mut Text {
+        self.put(itoa::Buffer::new().format(number))
+    }
+}
+
+impl Values {
+    fn new() -> Values {
+        // As many bytes as nearly all of them take.
+        Values { text: Text(Vec::with_capacity(64)), ends: SmallVec::new() }
+    }
+
+    fn add(&mut self, header: LimitHeader, write: impl FnOnce(&mut Text) -> &mut Text) {
+        let end = write(&mut self.text).0.len();
+        self.ends.push((header, end));
+    }
+
+    fn each(self, mut add: impl FnMut(LimitHeader, HeaderValue)) {
+        let text = Bytes::from(self.text.0);
+        let mut start = 0;
+        for (header, end) in self.ends {
+            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
+                add(header, value);
             }
-            if let Some(policy) = &names.policy {
-                add(LimitHeader::RateLimitPolicy, policy.clone());
-            }
+            start = end;
         }
     }
 }

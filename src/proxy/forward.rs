@@ -1,10 +1,12 @@
 //! What the backend gets to see: the path in its one normal form, and headers it can believe.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::header::CONTENT_LENGTH;
-use http::{HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
@@ -40,11 +42,27 @@ fn is_override(name: &str) -> bool {
     )
 }
 
+/// Turns the client's request into the one that backends get, whichever of them and however often.
+pub(super) fn rewrite(request: &mut RequestHeader, path: &str, origin: &Origin<'_>) -> pingora::Result<()> {
+    set_path(request, path)?;
+    set_headers(request, origin)
+}
+
+/// Whether a field is there that concerns this connection alone (RFC 9110 §7.6.1), or names one that
+/// does: exactly those that Pingora's standard policy removes or is led by.
+pub(super) fn has_hop_by_hop(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| match *name {
+        CONNECTION | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION | TE | TRAILER | TRANSFER_ENCODING
+        | UPGRADE => true,
+        _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings"),
+    })
+}
+
 /// Sets the target to the path in its normal form and the query as the gateway read it.
 ///
 /// The raw target is what the backend gets, and it may hold more than the URI was made of: a scheme,
 /// an authority, bytes that are not UTF-8, or no path at all.
-pub(super) fn set_path(request: &mut RequestHeader, path: &str) -> pingora::Result<()> {
+fn set_path(request: &mut RequestHeader, path: &str) -> pingora::Result<()> {
     let query = request.uri.query();
     let is_so_already = request.raw_path().strip_prefix(path.as_bytes()).is_some_and(|rest| match query {
         Some(query) => rest.strip_prefix(b"?") == Some(query.as_bytes()),
@@ -82,42 +100,39 @@ fn is_disguise(name: &str) -> bool {
 }
 
 /// Removes what a client must not say and adds what the gateway knows.
-pub(super) fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
+fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
     settle_length(request)?;
     let unwelcome: SmallVec<[HeaderName; 4]> =
         request.headers.keys().filter(|name| origin.forbids(name)).cloned().collect();
     for name in unwelcome {
         request.remove_header(&name);
     }
-    let mut chain = String::with_capacity(64);
+    let mut chain: SmallVec<[u8; 64]> = SmallVec::new();
     if origin.peer_is_trusted {
         let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
-        for line in lines.filter_map(|line| line.to_str().ok()) {
-            chain.push_str(line);
-            chain.push_str(", ");
+        for line in lines.filter(|line| line.to_str().is_ok()) {
+            chain.extend_from_slice(line.as_bytes());
+            chain.extend_from_slice(b", ");
         }
     }
     push_address(&mut chain, origin.peer);
-    let chain = HeaderValue::try_from(chain).map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?;
+    let chain = HeaderValue::from_bytes(&chain).map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?;
     request.insert_header("X-Forwarded-For", chain)
 }
 
 /// Writes an address. Nearly all are IPv4, and the formatter takes ten times as long for them.
-fn push_address(text: &mut String, address: IpAddr) {
+fn push_address(text: &mut SmallVec<[u8; 64]>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {
             let [first, rest @ ..] = v4.octets();
             let mut digits = itoa::Buffer::new();
-            text.push_str(digits.format(first));
+            text.extend_from_slice(digits.format(first).as_bytes());
             for octet in rest {
-                text.push('.');
-                text.push_str(digits.format(octet));
+                text.push(b'.');
+                text.extend_from_slice(digits.format(octet).as_bytes());
             }
         }
-        IpAddr::V6(v6) => {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{v6}");
-        }
+        IpAddr::V6(v6) => text.extend_from_slice(v6.to_string().as_bytes()),
     }
 }
 

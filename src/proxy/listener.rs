@@ -79,6 +79,7 @@ async fn accept_all(listener: TcpListener, shared: Shared) {
     }
 }
 
+/// Serves one connection, until it ends or has been unused for too long.
 async fn serve(tcp: TcpStream, peer: SocketAddr, shared: Shared) {
     let Shared { proxy, stop, is_open } = shared;
     if let Err(error) = tcp.set_nodelay(true) {
@@ -87,18 +88,20 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, shared: Shared) {
     }
     let activity = Arc::new(Activity::default());
     let wire = Wire::new(tcp, peer, Arc::clone(&activity));
-    let requests = async {
+    // A task of their own: else every step of a request would look at the timer too.
+    let mut requests = tokio::spawn(async move {
+        // Held until the last answer was written, so that a drain waits for it.
+        let _is_open = is_open;
         let mut stream = proxy.process_new(Box::new(wire), &stop).await;
         while let Some(reused) = stream {
             stream = proxy.process_new(reused, &stop).await;
         }
-    };
+    });
     tokio::select! {
         biased;
-        () = requests => {}
-        () = activity.unused() => {}
+        _ = &mut requests => {}
+        () = activity.unused() => requests.abort(),
     }
-    drop(is_open);
 }
 
 fn is_about_one_connection(error: &io::Error) -> bool {

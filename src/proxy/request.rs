@@ -22,6 +22,11 @@ impl<'s> Arrival<'s> {
         // Every connection knows its peer; one that does not is counted as nobody's.
         Arrival { peer: peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), session }
     }
+
+    /// Who is at the other end of the connection.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
+    }
 }
 
 /// Some backends take `post` for `POST`; one spelling, so that the limit sees what they see.

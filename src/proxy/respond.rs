@@ -23,8 +23,8 @@ use crate::decision::verdict::{Cause, Limited};
 /// An unread body up to this size is taken in, so that the connection can be kept, bytes.
 const DRAIN_MAX: usize = 64 * 1024;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
-/// Room for every field of a refusal, and for those that Pingora adds.
-const FIELDS: usize = 16;
+/// Room for the fields of a refusal without CORS, and for the two that Pingora adds.
+const FIELDS: usize = 12;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy",

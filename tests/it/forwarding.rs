@@ -143,6 +143,23 @@ async fn hop_by_hop_headers_stay_on_their_hop() {
     }
     assert_eq!(got.headers.get("x-end"), Some("1"));
 
+    // Each alone as well.
+    let alone = [
+        ("Connection", "keep-alive"),
+        ("Keep-Alive", "timeout=5"),
+        ("Proxy-Connection", "keep-alive"),
+        ("Proxy-Authenticate", "Basic"),
+        ("Proxy-Authorization", "Basic YTpi"),
+        ("TE", "trailers"),
+        ("Trailer", "X-End"),
+        ("Upgrade", "h2c"),
+        ("HTTP2-Settings", "AAMAAABk"),
+    ];
+    for (name, value) in alone {
+        let got = forwarded(&stage, STRANGER, "/x", &[(name, value)]).await;
+        assert_eq!(got.headers.get(name), None, "{name}");
+    }
+
     // What the gateway says cannot be taken away by naming it.
     let (backend, gateway) = &stage;
     for name in ["x-forwarded-for", "X-Forwarded-For, close", "host", "cookie", "authorization"] {
