@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::harness::backend::Backend;
 use crate::harness::binary::Running;
 use crate::harness::eventually;
+use crate::harness::gateway::value_of;
 use crate::harness::load::{Load, Seen, quantile};
 
 const RULES: &str = "
@@ -150,7 +151,7 @@ impl Stress {
         is_closed_honestly(what, &closed, effect);
         for (before, after) in self.before.iter().zip(after) {
             let (all, quick) = (after.all - before.all, after.quick - before.quick);
-            println!("{what}: {quick} of {all} decisions within 25 ms");
+            println!("{what}: {quick} of {all} decisions ({:.2} %) within 25 ms", 100.0 * quick / all);
             // Those that found out about the outage, and what a slow day does to any.
             let slow_max = 2.0 * CLIENTS_A_GATEWAY as f64 + 5.0 + 0.1 * all;
             assert!(all - quick <= slow_max, "{what}: {} of {all} decisions took long", all - quick);
@@ -160,9 +161,10 @@ impl Stress {
     async fn decisions(&self) -> Vec<Decisions> {
         let mut decisions = Vec::new();
         for gateway in &self.gateways {
+            let page = gateway.metrics().await;
             decisions.push(Decisions {
-                all: gateway.metric("tollgate_decision_seconds_count").await,
-                quick: gateway.metric("tollgate_decision_seconds_bucket{le=\"0.025\"}").await,
+                all: value_of("tollgate_decision_seconds_count", &page),
+                quick: value_of("tollgate_decision_seconds_bucket{le=\"0.025\"}", &page),
             });
         }
         decisions

@@ -20,7 +20,7 @@ async fn gateways_follow_a_failover() {
     watched.kill_master().await;
     let from = Instant::now();
     stress.is_noticed().await;
-    let until = Instant::now();
+    let until = watched.wait_for_promotion().await;
     watched.wait_for_failover().await;
     println!("failover after {:?}", from.elapsed());
     stress.is_back(async || Some(watched.master().await?.calls().await)).await;

@@ -1,6 +1,8 @@
 //! A master, its replica, and the sentinels that put the one in the place of the other.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use super::port::Port;
 use super::{AGREEMENT, RedisServer, Reply, eventually};
@@ -62,7 +64,23 @@ impl Watched {
         }
     }
 
-    /// Waits until the sentinels have made a master of the other server.
+    /// Waits until the server that lives takes writes. Returns the last moment at which it certainly took none.
+    pub(crate) async fn wait_for_promotion(&self) -> Instant {
+        let living = self.pair.iter().find(|server| server.is_running).expect("a server that lives");
+        let last = Cell::new(Instant::now());
+        eventually("the replica to take writes", AGREEMENT, async || {
+            let asked = Instant::now();
+            if living.info("replication", "role").await? == "master" {
+                return Some(());
+            }
+            last.set(asked);
+            None
+        })
+        .await;
+        last.get()
+    }
+
+    /// Waits until all sentinels name the other server as the master.
     pub(crate) async fn wait_for_failover(&self) {
         eventually("the replica to be the master", AGREEMENT, async || self.master().await.map(|_| ())).await;
     }
