@@ -66,7 +66,7 @@ impl Store {
         }
     }
 
-    /// Whether all of it answers. A store in memory does.
+    /// Whether it answers, at least in part. A store in memory does.
     pub fn is_up(&self) -> bool {
         match &self.0 {
             Place::Memory(_) => true,

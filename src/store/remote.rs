@@ -2,6 +2,7 @@
 
 pub(super) mod error_reply;
 
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use smallvec::SmallVec;
 use thiserror::Error;
 
@@ -14,6 +15,15 @@ use crate::telemetry::StoreFailure;
 pub(super) struct Script {
     pub(super) source: String,
     pub(super) sha1: String,
+}
+
+impl Script {
+    /// SHA-1 is how the protocol names scripts; nothing depends on its strength.
+    pub(super) fn new(source: &str) -> Script {
+        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
+        let sha1 = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Script { source: source.to_owned(), sha1 }
+    }
 }
 
 /// One run of a script. All keys lie in one slot where the store is a cluster.

@@ -16,12 +16,11 @@
 
 use std::sync::LazyLock;
 
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use smallvec::SmallVec;
 
 use super::remote::{Call, Piece, Script, StoreError};
 use crate::decision::block::Block;
-use crate::decision::counter::Packed;
+use crate::decision::counter::{Packed, Unreadable};
 use crate::decision::limit::{BlockRule, Limit, Mode, Rule};
 use crate::decision::tally::{Charge, Judgement, Tally};
 use crate::decision::time::Timestamp;
@@ -51,14 +50,6 @@ pub(super) enum Settled {
 pub(super) struct Outcome {
     pub(super) tally: Tally,
     pub(super) after: Packed,
-}
-
-impl Script {
-    fn new(source: &str) -> Script {
-        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
-        let sha1 = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Script { source: source.to_owned(), sha1 }
-    }
 }
 
 /// Charges all of `charges`, or none. `names` are those of their keys.
@@ -98,8 +89,9 @@ impl Taken {
         let now = Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros));
         let states = charges.iter().map(|charge| match pieces.next() {
             Some(Piece::Nil) => Ok(Packed::default()),
-            Some(Piece::Bytes(bytes)) => Packed::read(&bytes, &charge.limit.rule)
-                .map_err(|unreadable| StoreError::Garbage(unreadable.to_string().into())),
+            Some(Piece::Bytes(bytes)) => {
+                Packed::read(&bytes, &charge.limit.rule).map_err(|Unreadable| StoreError::WrongType)
+            }
             Some(Piece::Int(_)) | None => Err(garbage("no state where one should be")),
         });
         let taken = Taken { now, charged, states: states.collect::<Result<_, StoreError>>()? };

@@ -123,7 +123,7 @@ impl Scalar for Prefix {
             Some((before, rest)) => rest.split_once('}').map(|(tag, after)| (before, tag, after)),
         };
         let sound = outside_of_tag.is_some_and(|(before, tag, after)| {
-            let whole = text.contains('{') == !tag.is_empty();
+            let whole = text.contains('{') != tag.is_empty();
             whole && [before, tag, after].iter().all(|part| part.bytes().all(plain))
         });
         if sound && !text.is_empty() && text.len() <= BYTES_MAX {

@@ -3,21 +3,8 @@
 use redis::{ErrorKind, RedisError, ServerError};
 
 use super::super::remote::StoreError;
-
-/// Bytes of a message that are kept: enough to know it by.
-const MESSAGE_BYTES_MAX: usize = 200;
-
-/// A text from outside as part of one line: bounded, and without what steers a terminal.
-pub(super) fn plain(text: &str) -> Box<str> {
-    let mut shown = String::new();
-    for c in text.trim_matches(|c: char| c.is_whitespace() || c.is_control()).chars() {
-        if shown.len() + c.len_utf8() > MESSAGE_BYTES_MAX {
-            break;
-        }
-        shown.push(if c.is_control() { ' ' } else { c });
-    }
-    shown.into()
-}
+use super::super::remote::error_reply::of_code;
+pub(super) use super::super::remote::error_reply::plain;
 
 /// The meaning of an error that the library tells: of the connection, of the stream, or what a
 /// server said during the handshake.
@@ -48,37 +35,6 @@ pub(super) fn of_library(error: RedisError) -> StoreError {
 /// The meaning of an error that a server answered.
 pub(super) fn of_server(said: &ServerError) -> StoreError {
     of_code(said.code(), said.details().unwrap_or_default())
-}
-
-fn of_code(code: &str, text: &str) -> StoreError {
-    match code {
-        "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => StoreError::Auth(both(code, text)),
-        "READONLY" => StoreError::ReadOnly,
-        "LOADING" | "MASTERDOWN" => StoreError::Loading,
-        "OOM" => StoreError::OutOfMemory,
-        "WRONGTYPE" => StoreError::WrongType,
-        "CLUSTERDOWN" | "TRYAGAIN" | "CROSSSLOT" | "MOVED" | "ASK" => StoreError::Cluster(both(code, text)),
-        // Before Redis 7 the error of a command in a script came wrapped, as in `ERR Error running
-        // script (call to f_…): @user_script:3: -OOM command not allowed …`.
-        "ERR" => inner_code(text)
-            .map_or_else(|| StoreError::Refused(both(code, text)), |inner| of_code(inner, text)),
-        _ => StoreError::Refused(both(code, text)),
-    }
-}
-
-/// The code of a command's error that a script's error is wrapped around.
-fn inner_code(text: &str) -> Option<&str> {
-    const CODES: [&str; 8] =
-        ["OOM", "WRONGTYPE", "READONLY", "LOADING", "MASTERDOWN", "NOPERM", "CLUSTERDOWN", "TRYAGAIN"];
-    if !text.contains("script") {
-        return None;
-    }
-    let words = text.split(|c: char| c.is_whitespace() || c == ':');
-    words.filter_map(|word| CODES.into_iter().find(|code| word.trim_start_matches('-') == *code)).next()
-}
-
-fn both(code: &str, text: &str) -> Box<str> {
-    plain(&format!("{code} {text}"))
 }
 
 #[cfg(test)]
@@ -141,15 +97,5 @@ mod tests {
         assert!(matches!(of_library(parse), StoreError::Garbage(_)));
         let auth = RedisError::from((ErrorKind::AuthenticationFailed, "Password authentication failed"));
         assert!(matches!(of_library(auth), StoreError::Auth(_)));
-    }
-
-    #[test]
-    fn messages_are_one_short_line() {
-        assert_eq!(&*plain(" a\x1b[31m\r\nb\0 "), "a [31m  b");
-        assert_eq!(plain(&"ü".repeat(400)).len(), 200);
-        check(
-            &format!("ERR {}", "x".repeat(400)),
-            StoreError::Refused(format!("ERR {}", "x".repeat(196)).into()),
-        );
     }
 }

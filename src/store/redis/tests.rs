@@ -18,7 +18,7 @@ fn node(process: &Process) -> RedisNode {
 }
 
 fn script(source: &str) -> Script {
-    Script { source: source.to_owned(), sha1: redis::Script::new(source).get_hash().to_owned() }
+    Script::new(source)
 }
 
 /// Counts in a key and answers the count, what it was given, and nothing.

@@ -19,7 +19,8 @@ pub(in crate::store) fn of_code(code: &str, text: &str) -> StoreError {
         "READONLY" => StoreError::ReadOnly,
         "LOADING" | "MASTERDOWN" => StoreError::Loading,
         "OOM" => StoreError::OutOfMemory,
-        "WRONGTYPE" => StoreError::WrongType,
+        // The second is of our own scripts, about a state that is not one.
+        "WRONGTYPE" | "GARBAGE" => StoreError::WrongType,
         "CLUSTERDOWN" | "TRYAGAIN" | "CROSSSLOT" | "MOVED" | "ASK" => StoreError::Cluster(both()),
         "ERR" => match code_in_script(text) {
             Some(inner) => of_code(inner, text),
@@ -72,6 +73,7 @@ mod tests {
             StoreError::OutOfMemory,
         );
         check("WRONGTYPE Operation against a key holding the wrong kind of value", StoreError::WrongType);
+        check("GARBAGE the state of tg:1:x is not one of ours", StoreError::WrongType);
         for text in
             ["NOAUTH Authentication required.", "WRONGPASS invalid", "NOPERM this user has no permissions"]
         {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::super::remote::Script;
 
@@ -23,8 +22,7 @@ pub(super) struct Ported {
 
 impl Ported {
     fn new(script: &Script) -> Ported {
-        let source = format!("{PRELUDE}{}", script.source);
-        let sha1 = hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes()).as_ref());
+        let Script { source, sha1 } = Script::new(&format!("{PRELUDE}{}", script.source));
         let quoted = serde_json::Value::from(source);
         Ported { named: format!(r#"["EVALSHA","{sha1}""#), whole: format!(r#"["EVAL",{quoted}"#) }
     }

@@ -23,7 +23,7 @@ impl Asking {
 
     async fn post(&self, path: &str, token: &str, encoding: &str, body: Value) -> Answer {
         let mut client = Client::connect(self.upstash.address()).await;
-        let request = client.request("POST", path).header("authorization", &format!("Bearer {token}"));
+        let request = client.request("POST", path).header("authorization", format!("Bearer {token}"));
         request.header("upstash-encoding", encoding).json(&body.to_string()).send().await
     }
 
