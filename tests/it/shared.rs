@@ -10,6 +10,7 @@ mod privacy;
 mod sentinel;
 mod telling;
 mod trouble;
+mod upstash;
 
 use std::net::SocketAddr;
 
