@@ -92,7 +92,7 @@ async fn agree(store: &Store, shape: Shape, runs: u64, steps: usize) {
 async fn redis_answers_as_memory_does() {
     let server = RedisServer::start().await;
     let store = shared(node(&server.url()), ScriptTime::Caller);
-    agree(&store, Shape::Any, 150, 120).await;
+    agree(&store, Shape::Any, 270, 200).await;
     // Nothing was decided in the node but what is known to be refused.
     assert!(server.calls().await > 1_000);
 }

@@ -169,7 +169,10 @@ async fn readiness_ends_before_the_requests_in_flight_do() {
     let (address, admin) = (gateway.address, gateway.admin);
     let status = |answer: Answer| (answer.status, answer.json());
     assert_eq!(status(get(admin, "/healthz").await), (200, serde_json::json!({"status": "ok"})));
-    assert_eq!(status(get(admin, "/readyz").await), (200, serde_json::json!({"phase": "ready"})));
+    assert_eq!(
+        status(get(admin, "/readyz").await),
+        (200, serde_json::json!({"phase": "ready", "store": "up"}))
+    );
 
     let in_flight = tokio::spawn(async move { get(address, "/free/1").await });
     backend.wait_for(1).await;

@@ -9,6 +9,7 @@ mod policy;
 mod privacy;
 mod sentinel;
 mod telling;
+mod tls;
 mod trouble;
 mod upstash;
 

@@ -53,9 +53,13 @@ impl SharedStore {
     }
 
     async fn probe(&self, lane: Lane) {
+        let watch = self.clock.stopwatch();
         let answer = timeout(PROBE_DEADLINE, self.remote.probe(lane)).await;
         let breaker = self.breaker(lane);
         match answer.unwrap_or(Err(StoreError::Timeout)) {
+            // A store that answers too late for requests is not back. The first answer over a new
+            // connection may be late; the next one tells.
+            Ok(()) if watch.elapsed() > self.timeout => {}
             Ok(()) => {
                 breaker.close();
             }

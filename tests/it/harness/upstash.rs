@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::wire::Wire;
@@ -78,13 +77,6 @@ impl Upstash {
 
     pub(crate) fn commands(&self) -> usize {
         self.desk.batches.borrow().iter().sum()
-    }
-
-    /// Waits until so many requests have arrived, answered or not.
-    pub(crate) async fn wait_for_calls(&self, calls: usize) {
-        let mut batches: watch::Receiver<_> = self.desk.batches.subscribe();
-        let enough = tokio::time::timeout(super::PATIENCE, batches.wait_for(|all| all.len() >= calls)).await;
-        assert!(enough.is_ok(), "waited for {calls} requests, got {}", self.calls());
     }
 
     /// Closes the port and all connections, and returns once the port is free.
