@@ -183,7 +183,10 @@ async fn readiness_ends_before_the_requests_in_flight_do() {
         }
     };
     tokio::time::timeout(crate::harness::PATIENCE, draining).await.expect("it says that it drains");
-    assert_eq!(status(get(admin, "/readyz").await), (503, serde_json::json!({"phase": "draining"})));
+    assert_eq!(
+        status(get(admin, "/readyz").await),
+        (503, serde_json::json!({"phase": "draining", "store": "up"}))
+    );
     assert_eq!(get(admin, "/healthz").await.status, 200, "alive until the end");
     assert!(!in_flight.is_finished());
     gate.open();
