@@ -19,7 +19,7 @@ use self::breaker::{Breaker, Tripped};
 use self::deny::{Asker, DenyCache};
 use super::memory::MemoryStore;
 use super::remote::{Call, Lane, Piece, Remote, StoreError};
-use super::script::{self, Settled, Taken};
+use super::script::{self, Outcome, Settled, Taken};
 use super::spec::{Place, RedisPlace, SharedSpec};
 use crate::clock::Clock;
 use crate::decision::key::{KeyHash, KeyHasher};
@@ -300,6 +300,10 @@ impl SharedStore {
     }
 
     /// Keeps what a call told, and brings its tallies to this node's time.
+    ///
+    /// The store spoke somewhere between the call and its answer. Whoever asked counts from the
+    /// call on, so what is left to wait is as the store said; what is kept for later counts from
+    /// the answer on, so that nobody is told to come back too early.
     fn learn(
         &self,
         charges: &[Charge<'_>],
@@ -307,15 +311,19 @@ impl SharedStore {
         settled: Settled,
         now: Timestamp,
     ) -> SmallVec<[Tally; 4]> {
-        let ahead_us = taken.now.as_micros().cast_signed().wrapping_sub(now.as_micros().cast_signed());
-        self.ahead_us.store(ahead_us, Ordering::Release);
+        let arrived = match self.time {
+            ScriptTime::Server => self.clock.now(),
+            ScriptTime::Caller => now,
+        };
+        let ahead_us = |of: Timestamp| taken.now.as_micros().wrapping_sub(of.as_micros()).cast_signed();
+        let (asked_us, kept_us) = (ahead_us(now), ahead_us(arrived));
+        self.ahead_us.store(kept_us, Ordering::Release);
         let outcomes = charges.iter().zip(taken.outcomes(charges, settled));
-        let tallies = outcomes.map(|(charge, outcome)| {
-            let (key, after) = (self.rekey.rekey(charge.key), outcome.after);
-            self.local.learn(key, after.counter, after.block, taken.now);
-            let tally = outcome.tally.with_times(|at| shift(at, ahead_us.saturating_neg()));
-            self.denied.note(charge, &tally, now);
-            tally
+        let tallies = outcomes.map(|(charge, Outcome { tally, after })| {
+            self.local.learn(self.rekey.rekey(charge.key), after.counter, after.block, taken.now);
+            let kept = tally.clone().with_times(|at| shift(at, kept_us.saturating_neg()));
+            self.denied.note(charge, &kept, arrived);
+            tally.with_times(|at| shift(at, asked_us.saturating_neg()))
         });
         tallies.collect()
     }

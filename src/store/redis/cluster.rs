@@ -39,7 +39,7 @@ use self::topology::{Address, Topology};
 const LANES: u8 = 16;
 
 /// How often one call follows a redirection.
-const REDIRECTS_MAX: usize = 3;
+const REDIRECTS_MAX: usize = 5;
 
 /// How many nodes are asked for the slots at once.
 const ASKED_MAX: usize = 5;
@@ -191,18 +191,21 @@ impl Core {
         outcome
     }
 
-    async fn probe_node(self: &Arc<Self>, node: &Node, key: &str) -> Result<(), StoreError> {
-        let Err(trouble) = node.server.probe(key).await else { return Ok(()) };
-        match Redirect::in_answer(&trouble, &node.address) {
-            Some(Redirect::Moved(address)) => {
-                self.refresh();
-                let probed = self.node(&address).server.probe(key).await;
-                probed.map_err(|trouble| self.suspect(trouble))
+    async fn probe_node(self: &Arc<Self>, node: &Arc<Node>, key: &str) -> Result<(), StoreError> {
+        let mut node = Arc::clone(node);
+        for _ in 0..=REDIRECTS_MAX {
+            let Err(trouble) = node.server.probe(key).await else { return Ok(()) };
+            match Redirect::in_answer(&trouble, &node.address) {
+                Some(Redirect::Moved(address)) => {
+                    self.refresh();
+                    node = self.node(&address);
+                }
+                // The slot is on its way; calls go where it is.
+                Some(Redirect::Ask(_)) => return Ok(()),
+                None => return Err(self.suspect(trouble)),
             }
-            // The slot is on its way; calls go where it is.
-            Some(Redirect::Ask(_)) => Ok(()),
-            None => Err(self.suspect(trouble)),
         }
+        Err(StoreError::Cluster("its servers send a probe from one to the other".into()))
     }
 
     /// What an error means; if it may be that the map is old, a newer one is asked for.

@@ -47,7 +47,11 @@ impl SharedStore {
             let pause = if open == 0 { WHILE_UP } else { WHILE_AWAY };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.tripped.notified() => told = self.tell(told, self.open_lanes()),
+                () = self.tripped.notified() => {
+                    told = self.tell(told, self.open_lanes());
+                    // A server that answers probes and nothing else is not asked in a circle.
+                    tokio::time::sleep(WHILE_AWAY).await;
+                }
             }
         }
     }
