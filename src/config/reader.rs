@@ -66,6 +66,7 @@ pub(crate) struct Reader<'e> {
     base: PathBuf,
     /// Every file that was read or looked for.
     files: Vec<WatchedFile>,
+    /// The lists of texts among them.
     pub(crate) lists: SharedLists,
 }
 
