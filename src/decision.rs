@@ -21,6 +21,7 @@ pub mod plan;
 pub mod policy;
 pub mod query;
 pub mod refusal;
+pub mod reject;
 pub mod route;
 pub mod tally;
 pub mod time;

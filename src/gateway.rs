@@ -13,6 +13,8 @@ use smallvec::SmallVec;
 
 pub use self::policies::Policies;
 
+use self::policies::CauseLabels;
+
 use crate::clock::Clock;
 use crate::decision::body::{Fields, Media, read_fields};
 use crate::decision::client::Client;
@@ -22,6 +24,7 @@ use crate::decision::path::NormalPath;
 use crate::decision::plan::{Facts, Plan};
 use crate::decision::policy::{Route, Standing};
 use crate::decision::refusal::Refusal;
+use crate::decision::reject;
 use crate::decision::route::RouteIndex;
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{Cause, Grounds, Permit, conclude};
@@ -222,6 +225,7 @@ impl Gateway {
             let fields = read_body_fields(route, exchange).await?;
             seen.waited = watch.elapsed();
             seen.decided_at = self.clock.now();
+            reject::judge(route.rejects(), &fields)?;
             plan.add_body(route, &facts(exchange.head(), seen, path, user), &fields, &self.hasher)?;
         }
         let tallies = self.store.take(&plan.charges(route), seen.decided_at).await;
@@ -258,17 +262,31 @@ impl Gateway {
             policy: None,
             key: None,
             window: None,
+            rule: None,
             retry_after_s: None,
             client: seen.client.address,
             method: head.method.as_str(),
             path: head.path,
         };
-        if let Refusal::Limited(limited) = refusal {
-            limited.all.iter().for_each(|&cause| handles.count_cause(cause, Mode::Enforce));
-            let labels = handles.labels(limited.cause);
-            (line.policy, line.key, line.window) = (labels.policy, labels.key, labels.window);
-            line.retry_after_s = Some(seen.decided_at.until(limited.retry_at).ceil_secs());
-        }
+        let labels = match refusal {
+            Refusal::Limited(limited) => {
+                limited.all.iter().for_each(|&cause| handles.count_cause(cause, Mode::Enforce));
+                line.retry_after_s = Some(seen.decided_at.until(limited.retry_at).ceil_secs());
+                handles.labels(limited.cause)
+            }
+            Refusal::Rejected { rule, .. } => handles.reject_labels(*rule),
+            Refusal::Malformed { .. }
+            | Refusal::UriTooLong
+            | Refusal::Denied
+            | Refusal::NoRoute
+            | Refusal::BodyTimedOut
+            | Refusal::BodyTooLarge
+            | Refusal::Unsupported { .. }
+            | Refusal::StoreAway { .. }
+            | Refusal::ClientGone => CauseLabels::default(),
+        };
+        (line.policy, line.key, line.window, line.rule) =
+            (labels.policy, labels.key, labels.window, labels.rule);
         self.refusals.refused(&line, seen.decided_at);
     }
 }
@@ -311,6 +329,7 @@ fn verdict_of(refusal: &Refusal) -> Verdict {
         Refusal::Malformed { .. } | Refusal::UriTooLong => Verdict::Malformed,
         Refusal::Denied => Verdict::Denied,
         Refusal::NoRoute => Verdict::NoRoute,
+        Refusal::Rejected { .. } => Verdict::Rejected,
         Refusal::StoreAway { .. } => Verdict::StoreAway,
         Refusal::BodyTimedOut | Refusal::BodyTooLarge | Refusal::Unsupported { .. } | Refusal::ClientGone => {
             Verdict::BodyRefused

@@ -9,6 +9,7 @@ use crate::config::{self, Config, Environment, RouteText};
 use crate::decision::key::{Form, KeyPart, KeySpec, Missing};
 use crate::decision::limit::{BlockRule, Limit, Mode, OnStoreError, Rule, Smooth};
 use crate::decision::policy::Route;
+use crate::decision::reject::{Condition, RejectRule, TextLists};
 use crate::decision::time::Span;
 
 /// Whether a configuration can be run by.
@@ -68,6 +69,11 @@ fn summary(path: &Path, config: &Config) -> String {
         for limit in route.limits() {
             text.push_str("    ");
             text.push_str(&sentence(limit));
+            text.push('\n');
+        }
+        for rule in route.rejects() {
+            text.push_str("    ");
+            text.push_str(&rejection(rule));
             text.push('\n');
         }
     }
@@ -169,6 +175,27 @@ fn block(block: BlockRule) -> String {
     )
 }
 
+/// `rejects body.email at any of 3 domains, or below one: 422 "Not here."`
+fn rejection(rule: &RejectRule) -> String {
+    let what = match &rule.condition {
+        Condition::DomainIn(domains) => format!("at {}, or below one", any_of(domains, "domain")),
+        Condition::ValueIn(values) => format!("that is {}", any_of(values, "value")),
+        Condition::Matches(pattern) => format!("that matches {}", pattern.as_str()),
+    };
+    let field = KeyPart::Body(rule.field.clone());
+    format!("rejects {field} {what}: {} {:?}", rule.status.as_u16(), rule.detail)
+}
+
+/// `any of 120000 domains (4 MiB)`; what little memory a short list takes is not told.
+fn any_of(lists: &TextLists, what: &str) -> String {
+    let plural = if lists.entries() == 1 { "" } else { "s" };
+    let memory = match lists.bytes() >> 20 {
+        0 => String::new(),
+        mib => format!(" ({mib} MiB)"),
+    };
+    format!("any of {} {what}{plural}{memory}", lists.entries())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +230,13 @@ upstreams: { app: { servers: [127.0.0.1:8000] } }
       - {{ key: header.x-api-key, as: exact, missing: reject, smooth: {{ rate: 50/s, burst: 100 }} }}
       - {{ key: global, smooth: {{ rate: 7/min, burst: 1 }}, exempt: [192.0.2.1] }}
       - {{ key: query.q, missing: skip, windows: {{ w: 1/week }}, block: {{ for: 15m, factor: 1.5 }} }}
-  - {{ name: rest, match: {{ path: /* }}, upstream: app }}
+  - name: rest
+    match: {{ path: /* }}
+    upstream: app
+    reject:
+      - {{ field: body.email, domain_in: [a.example, b.example, A.example], detail: Not here. }}
+      - {{ field: body.user.name, value_in: root }}
+      - {{ field: body.name, matches: \"^test[0-9]\", status: 403 }}
 "
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
@@ -219,6 +252,9 @@ POST a.example/login → app (login)
 
 any method /* → app (rest)
     no limit
+    rejects body.email at any of 2 domains, or below one: 422 \"Not here.\"
+    rejects body.user.name that is any of 1 value: 422 \"This value is not accepted.\"
+    rejects body.name that matches ^test[0-9]: 403 \"This value is not accepted.\"
 ";
         assert_eq!(out, expected);
     }

@@ -6,6 +6,7 @@
 mod identity;
 mod limit;
 mod network;
+mod reject;
 mod route;
 mod store;
 

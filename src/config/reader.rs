@@ -12,6 +12,7 @@ use super::interpolate::{Piece, pieces};
 use super::place::{At, FileId, KeyPath, Located, shortened};
 use super::problem::{Findings, Wrong};
 use super::tree::{Entry, Node, NodeKind, Style};
+use super::value::list::SharedLists;
 use super::watch::WatchedFile;
 
 /// Something the file can hold: how it is read, and how editors are told of it.
@@ -65,6 +66,8 @@ pub(crate) struct Reader<'e> {
     base: PathBuf,
     /// Every file that was read or looked for.
     files: Vec<WatchedFile>,
+    /// The lists of texts among them.
+    pub(crate) lists: SharedLists,
 }
 
 /// A text after interpolation.
@@ -83,6 +86,7 @@ impl<'e> Reader<'e> {
             environment,
             base: base.to_owned(),
             files: Vec::new(),
+            lists: SharedLists::default(),
         }
     }
 

@@ -3,6 +3,8 @@
 pub(crate) mod address;
 pub(crate) mod http;
 pub(crate) mod key;
+pub(crate) mod list;
 pub(crate) mod pattern;
+pub(crate) mod reject;
 pub(crate) mod text;
 pub(crate) mod time;

@@ -9,6 +9,7 @@ use super::ipset::IpSet;
 use super::key::{FieldPath, KeyPart};
 use super::limit::Limit;
 use super::path::RiskyBytes;
+use super::reject::RejectRule;
 use super::route::{RouteIndex, RoutePattern, RouteTable, Tie};
 
 /// Everything the decision needs to know of a configuration.
@@ -70,13 +71,15 @@ pub struct RouteSpec {
     pub upstream: UpstreamIndex,
     /// At most [`Route::LIMITS_MAX`], of its policies and its own, in the order of the file.
     pub limits: Vec<Limit>,
+    /// At most [`Route::REJECTS_MAX`]; the first that applies answers.
+    pub rejects: Vec<RejectRule>,
     /// Encoded bytes that the route lets through to the backend.
     pub allowed_risky: RiskyBytes,
     pub override_headers: OverrideHeaders,
     pub limited: LimitedAnswer,
 }
 
-/// A route with what follows from its limits worked out.
+/// A route with what follows from its rules worked out.
 #[derive(Clone, Debug)]
 pub struct Route {
     spec: RouteSpec,
@@ -88,6 +91,7 @@ pub struct Route {
 impl Route {
     /// How many limits one request can be charged with.
     pub const LIMITS_MAX: usize = 16;
+    pub const REJECTS_MAX: usize = 16;
 
     pub fn new(spec: RouteSpec) -> Route {
         let mut body_fields: Vec<FieldPath> = Vec::new();
@@ -102,6 +106,11 @@ impl Route {
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
                 | KeyPart::Path(_) => {}
+            }
+        }
+        for rule in &spec.rejects {
+            if !body_fields.contains(&rule.field) {
+                body_fields.push(rule.field.clone());
             }
         }
         Route {
@@ -128,6 +137,10 @@ impl Route {
         &self.spec.limits
     }
 
+    pub fn rejects(&self) -> &[RejectRule] {
+        &self.spec.rejects
+    }
+
     pub fn limited(&self) -> &LimitedAnswer {
         &self.spec.limited
     }
@@ -140,7 +153,7 @@ impl Route {
         self.spec.override_headers
     }
 
-    /// The fields that the limits count by; empty if the body need not be read.
+    /// The fields that limits count by and rejects look at; empty if the body need not be read.
     pub fn body_fields(&self) -> &[FieldPath] {
         &self.body_fields
     }

@@ -1,5 +1,7 @@
 //! Every way in which the gateway itself answers no.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 
 use super::body::{BodyFault, BodyFaultKind};
@@ -28,6 +30,13 @@ pub enum Refusal {
     Unsupported {
         detail: Box<str>,
     },
+    /// A rule of the route takes this value of the body from nobody.
+    Rejected {
+        status: StatusCode,
+        detail: Arc<str>,
+        /// Its number in the route.
+        rule: usize,
+    },
     Limited(Limited),
     /// The shared store gave no answer, and a limit of the route lets nobody through then.
     StoreAway {
@@ -49,6 +58,7 @@ impl Refusal {
             Refusal::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Refusal::Rejected { status, .. } => *status,
             Refusal::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::StoreAway { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -58,6 +68,7 @@ impl Refusal {
     pub fn detail(&self) -> &str {
         match self {
             Refusal::Malformed { detail } | Refusal::Unsupported { detail } => detail,
+            Refusal::Rejected { detail, .. } => detail,
             Refusal::UriTooLong => "The path is too long.",
             Refusal::Denied => "Access from this address is denied.",
             Refusal::NoRoute => "Not found.",

@@ -1,5 +1,6 @@
 //! One configuration's rules together with the metric handles of its routes.
 
+use crate::decision::key::KeyPart;
 use crate::decision::limit::Mode;
 use crate::decision::policy::{Route, Rules};
 use crate::decision::route::RouteIndex;
@@ -20,6 +21,12 @@ pub(super) struct RouteHandles {
     name: Box<str>,
     metrics: RouteMetrics,
     limits: Box<[LimitNames]>,
+    rejects: Box<[RejectNames]>,
+}
+
+struct RejectNames {
+    rule: Box<str>,
+    key: Box<str>,
 }
 
 struct LimitNames {
@@ -28,19 +35,24 @@ struct LimitNames {
     windows: Box<[Box<str>]>,
 }
 
-/// What a log line says of the limit that refused.
+/// What a log line says of the limit or the rule that refused.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CauseLabels<'a> {
     pub(super) policy: Option<&'a str>,
     pub(super) key: Option<&'a str>,
     pub(super) window: Option<&'a str>,
+    pub(super) rule: Option<&'a str>,
 }
 
 impl Policies {
     pub fn new(rules: Rules, users: UserRules, metrics: &Metrics) -> Policies {
         let handles = rules.routes().iter().map(|route| RouteHandles::new(route, metrics)).collect();
-        let unrouted =
-            RouteHandles { name: "-".into(), metrics: metrics.route("-", &[]), limits: Box::default() };
+        let unrouted = RouteHandles {
+            name: "-".into(),
+            metrics: metrics.route("-", &[]),
+            limits: Box::default(),
+            rejects: Box::default(),
+        };
         Policies { rules, users, handles, unrouted }
     }
 
@@ -69,7 +81,11 @@ impl RouteHandles {
             .map(|(limit, windows)| LimitLabels { policy: &limit.policy, key: &limit.key, windows })
             .collect();
         let metrics = metrics.route(route.name(), &labels);
-        RouteHandles { name: route.name().into(), metrics, limits }
+        let rejects = route.rejects().iter().enumerate().map(|(index, rule)| RejectNames {
+            rule: format!("reject[{index}]").into(),
+            key: KeyPart::Body(rule.field.clone()).to_string().into(),
+        });
+        RouteHandles { name: route.name().into(), metrics, limits, rejects: rejects.collect() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -93,6 +109,12 @@ impl RouteHandles {
             Cause::Window(of) => limit.windows.get(usize::from(of.window)).map(|label| &**label),
             Cause::Block { .. } => None,
         };
-        CauseLabels { policy: Some(&limit.policy), key: Some(&limit.key), window }
+        CauseLabels { policy: Some(&limit.policy), key: Some(&limit.key), window, rule: None }
+    }
+
+    /// The labels of a rule of `reject`, by its number in the route.
+    pub(super) fn reject_labels(&self, rule: usize) -> CauseLabels<'_> {
+        let Some(names) = self.rejects.get(rule) else { return CauseLabels::default() };
+        CauseLabels { key: Some(&names.key), rule: Some(&names.rule), ..CauseLabels::default() }
     }
 }

@@ -72,6 +72,7 @@ pub(super) async fn refuse(
             | Refusal::BodyTimedOut
             | Refusal::BodyTooLarge
             | Refusal::Unsupported { .. }
+            | Refusal::Rejected { .. }
             | Refusal::ClientGone,
             _,
         ) => Answer::plain(refusal.status(), refusal.detail()),

@@ -27,9 +27,11 @@ pub struct RefusalLine<'a> {
     pub status: u16,
     /// The policy of the limit that refused.
     pub policy: Option<&'a str>,
-    /// What that limit counts by: `ip`, `body.email`.
+    /// What that limit counts by, or that rule looks at: `ip`, `body.email`.
     pub key: Option<&'a str>,
     pub window: Option<&'a str>,
+    /// The rule that rejected, by its place in the route: `reject[0]`.
+    pub rule: Option<&'a str>,
     pub retry_after_s: Option<u64>,
     pub client: IpAddr,
     pub method: &'a str,
@@ -55,6 +57,7 @@ impl RefusalLog {
             policy = line.policy,
             key = line.key,
             window = line.window,
+            rule = line.rule,
             retry_after_s = line.retry_after_s,
             client = %line.client,
             method = cut(line.method, METHOD_MAX),
@@ -122,6 +125,7 @@ mod tests {
             policy: Some("login"),
             key: Some("body.email"),
             window: Some("hourly"),
+            rule: None,
             retry_after_s: Some(37),
             client: IpAddr::from([192, 0, 2, 7]),
             method: "POST",

@@ -126,3 +126,23 @@ async fn lists_stand_in_files_beside_the_configuration_and_edits_go_live() {
     assert_eq!(ask(&gateway, 77, "/").await.status, 403);
     assert_eq!(ask(&gateway, 2, "/").await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_denied_while_connected_is_refused_with_its_next_request() {
+    let backend = Backend::ok().await;
+    let routes = "routes: [{ name: all, match: { path: /* }, upstream: app }]\n";
+    let gateway = Gateway::start(&backend, routes).await;
+    let mut culprit = Client::connect_from([127, 0, 0, 3].into(), gateway.address).await;
+    let mut bystander = Client::connect_from([127, 0, 0, 4].into(), gateway.address).await;
+    for client in [&mut culprit, &mut bystander] {
+        assert_eq!(client.request("GET", "/").send().await.status, 200);
+    }
+    gateway.edit(&format!("access: {{ deny: [127.0.0.3] }}\n{routes}"));
+    gateway.reloaded("ok", 2).await;
+    assert_eq!(culprit.request("GET", "/").send().await.status, 403);
+    assert_eq!(bystander.request("GET", "/").send().await.status, 200);
+    gateway.edit(routes);
+    gateway.reloaded("ok", 3).await;
+    let pardoned = culprit.request("GET", "/").send().await;
+    assert_eq!((pardoned.status, backend.count()), (200, 4));
+}

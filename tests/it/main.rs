@@ -16,6 +16,7 @@ mod limits;
 mod logs;
 mod metrics;
 mod paths;
+mod rejects;
 mod reload;
 mod shared;
 mod shipped;

@@ -16,6 +16,7 @@ use crate::decision::answer::LimitedAnswer;
 use crate::decision::key::KeyPart;
 use crate::decision::limit::Limit;
 use crate::decision::policy::{OverrideHeaders, Route, RouteSpec, UpstreamIndex};
+use crate::decision::reject::RejectRule;
 use crate::decision::route::{HostPattern, LetterCase, Methods, RoutePattern, RouteTable, TrailingSlash};
 
 /// The routes and what each of them matches for people; `None` if one has a mistake.
@@ -34,12 +35,13 @@ pub(super) fn routes(
             route.value.matching.as_ref().and_then(|matching| pattern(matching, &route.value, findings));
         let upstream = upstream(file, &route.value, findings);
         let limits = limits(&route.value, policies, findings);
+        let rejects = super::reject::rules(&route.value, findings);
         let at =
             route.value.matching.as_ref().and_then(|matching| matching.path.as_ref()).map(|path| &path.at);
         if let (Some(pattern), Some(at)) = (&pattern, at) {
             patterns.push((pattern.clone(), at, route.value.name.as_ref()));
         }
-        routes.push(spec(&route.value, pattern, upstream, limits, answer.as_ref()));
+        routes.push(spec(&route.value, pattern, upstream, limits, rejects, answer.as_ref()));
     }
     refuse_ties(&patterns, findings);
     warn_of_unused(written, policies, findings);
@@ -54,6 +56,7 @@ fn spec(
     pattern: Option<RoutePattern>,
     upstream: Option<UpstreamIndex>,
     limits: Option<Vec<Limit>>,
+    rejects: Option<Vec<RejectRule>>,
     answer: Option<&LimitedAnswer>,
 ) -> Option<RouteSpec> {
     let limited = match &route.limited {
@@ -70,6 +73,7 @@ fn spec(
         pattern: pattern?,
         upstream: upstream?,
         limits: limits?,
+        rejects: rejects?,
         allowed_risky: route.allow_encoded.as_ref()?.iter().map(|byte| byte.value).collect(),
         override_headers,
         limited,
@@ -250,10 +254,7 @@ fn refuse_misfit(
                 }
             }
             KeyPart::Body(_) => {
-                let Optional::Given(methods) = &matching.method else { continue };
-                let bodiless = |method: &Method| matches!(*method, Method::GET | Method::HEAD);
-                if !methods.value.0.is_empty() && methods.value.0.iter().all(|method| bodiless(&method.value))
-                {
+                if is_bodiless(matching) {
                     let what = format!("{subject} {part}, but the route takes only requests without a body");
                     findings
                         .problem(at, Wrong::new(what).write("count by query.NAME or by ip, or match POST"));
@@ -267,6 +268,13 @@ fn refuse_misfit(
             | KeyPart::Query(_) => {}
         }
     }
+}
+
+/// Whether the methods of a route bring no body.
+pub(super) fn is_bodiless(matching: &written::Match) -> bool {
+    let Optional::Given(methods) = &matching.method else { return false };
+    let bodiless = |method: &Located<Method>| matches!(method.value, Method::GET | Method::HEAD);
+    !methods.value.0.is_empty() && methods.value.0.iter().all(bodiless)
 }
 
 fn refuse_same_names(routes: &[Located<written::Route>], findings: &mut Findings) {

@@ -8,9 +8,11 @@ use crate::config::reader::OneOrMany;
 use crate::config::section::{section, words};
 use crate::config::value::http::{MediaType, Origin, RefusalStatus};
 use crate::config::value::pattern::{Host, Path};
-use crate::config::value::text::Name;
+use crate::config::value::reject::{BodyField, Domains, RejectStatus, Values};
+use crate::config::value::text::{Name, Text};
 use crate::decision::answer::Template;
 use crate::decision::path::RiskyByte;
+use crate::decision::reject::Pattern;
 
 section! {
     /// What is proxied where under which limits.
@@ -25,6 +27,8 @@ section! {
         default("[]") "policies" policies: Vec<Located<Name>>;
         /// Limits of this route alone.
         default("[]") "limits" limits: Vec<Located<Limit>>;
+        /// Values of body fields that are taken from nobody; the first rule that applies answers.
+        default("[]") "reject" reject: Vec<Located<Reject>>;
         /// How a refusal looks here, where it differs from responses.limited.
         optional "limited" limited: LimitedOverride;
         /// Whether /login and /login/ are two paths.
@@ -47,6 +51,24 @@ section! {
         optional "method" method: Located<OneOrMany<Located<Method>>>;
         /// /exact, /with/{parameter}, or /prefix/*.
         required "path" path: Located<Path>;
+    }
+}
+
+section! {
+    /// A value of the body that is taken from nobody. One of domain_in, value_in and matches.
+    Reject "a reject rule" {
+        /// The field: body.email, or body.user.email for nested JSON. Without it the rule does not apply.
+        required "field" field: Located<BodyField>;
+        /// Domains of e-mail addresses, each with all below it; "file:lists/domains.txt" reads one a line.
+        optional "domain_in" domain_in: Domains;
+        /// Values, compared without letter case; "file:lists/values.txt" reads one a line.
+        optional "value_in" value_in: Values;
+        /// A regular expression that is looked for in the value, without letter case.
+        optional "matches" matches: Pattern;
+        /// The status of the answer.
+        default("422") "status" status: RejectStatus;
+        /// The sentence of the answer: {"detail": …}.
+        default("This value is not accepted.") "detail" detail: Text;
     }
 }
 

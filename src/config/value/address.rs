@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde_json::{Value as Json, json};
 
-use crate::config::place::{At, FileId, KeyPath, Place, shortened};
+use super::list::{Element, Listed, each_line};
+use crate::config::place::shortened;
 use crate::config::problem::Wrong;
-use crate::config::reader::{Definitions, Reader, Scalar, Value, kind_name};
-use crate::config::tree::{Node, NodeKind};
+use crate::config::reader::{Definitions, Reader, Scalar, Value};
+use crate::config::tree::Node;
 use crate::decision::ipset::IpSet;
 
 impl Scalar for SocketAddr {
@@ -130,7 +131,7 @@ impl Scalar for Network {
 /// A list of addresses, networks, and `file:` references to files with one of them a line.
 impl Value for IpSet {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<IpSet> {
-        let entries = Vec::<ListEntry>::read(node, reader)?;
+        let entries = Vec::<Networks>::read(node, reader)?;
         Some(entries.into_iter().flat_map(|entry| entry.0).collect())
     }
 
@@ -139,95 +140,30 @@ impl Value for IpSet {
     }
 }
 
-struct ListEntry(Vec<IpNet>);
+impl Element for Network {
+    const FILE: &'static str = "file:lists/office.txt";
+}
 
-impl Value for ListEntry {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<ListEntry> {
-        let NodeKind::Scalar { .. } = &node.kind else {
-            let wrong = Wrong::new(format!("expected {}, found {}", Network::EXPECTED, kind_name(node)));
-            reader.problem(node, wrong);
-            return None;
-        };
-        match Listed::read(node, reader)? {
-            Listed::Network(net) => Some(ListEntry(vec![net])),
-            Listed::File(path) => read_list(&path, node, reader).map(ListEntry),
+struct Networks(Vec<IpNet>);
+
+impl Value for Networks {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Networks> {
+        match Listed::<Network>::read(node, reader)? {
+            Listed::One(Network(net)) => Some(Networks(vec![net])),
+            Listed::File(path) => {
+                let mut nets = Vec::new();
+                let kept = each_line(&path, node, reader, |Network(net)| {
+                    nets.push(net);
+                    Ok(())
+                });
+                kept.map(|()| Networks(nets))
+            }
         }
     }
 
     fn schema(definitions: &mut Definitions) -> Json {
         IpSet::schema(definitions)
     }
-}
-
-enum Listed {
-    Network(IpNet),
-    File(Box<str>),
-}
-
-impl Scalar for Listed {
-    const EXPECTED: &'static str = Network::EXPECTED;
-
-    fn parse(text: &str) -> Result<Listed, Wrong> {
-        match text.strip_prefix("file:") {
-            Some("") => Err(Wrong::new("`file:` names no file").write("write file:lists/office.txt")),
-            Some(path) => Ok(Listed::File(path.into())),
-            None => Network::parse(text).map(|Network(net)| Listed::Network(net)),
-        }
-    }
-
-    fn own_schema() -> Json {
-        Network::own_schema()
-    }
-}
-
-const LIST_BYTES_MAX: u64 = 32 * 1024 * 1024;
-
-/// One address or network a line; `#` begins a comment. Mistakes are located in the list itself.
-fn read_list(path: &str, node: &Node, reader: &mut Reader<'_>) -> Option<Vec<IpNet>> {
-    let text = match reader.file(path, LIST_BYTES_MAX) {
-        Ok(text) => text,
-        Err(wrong) => {
-            reader.problem(node, wrong);
-            return None;
-        }
-    };
-    let mut nets = Vec::new();
-    let mut flaws = Vec::new();
-    for (index, line) in text.lines().enumerate() {
-        let entry = line.split('#').next().unwrap_or_default();
-        let trimmed = entry.trim();
-        if trimmed.is_empty() {
-            continue;
-        }
-        match Network::parse(trimmed) {
-            Ok(Network(net)) => nets.push(net),
-            Err(wrong) => {
-                let indent = entry.len() - entry.trim_start().len();
-                flaws.push((index, indent, trimmed.chars().count(), wrong));
-            }
-        }
-        if flaws.len() > LIST_FLAWS_MAX {
-            break;
-        }
-    }
-    if flaws.is_empty() {
-        return Some(nets);
-    }
-    let file = reader.source(path, &text);
-    for (line, indent, width, wrong) in flaws {
-        reader.findings.problem(&at(file, line, indent, width), wrong);
-    }
-    None
-}
-
-/// A list of something else altogether need not be told line by line.
-const LIST_FLAWS_MAX: usize = 100;
-
-fn at(file: FileId, line: usize, column: usize, width: usize) -> At {
-    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let place =
-        Place { file, line: number(line + 1), column: number(column + 1), width: number(width).max(1) };
-    At { place, path: KeyPath::default() }
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ fn route(limits: Vec<Limit>) -> Route {
         },
         upstream: UpstreamIndex(0),
         limits,
+        rejects: Vec::new(),
         allowed_risky: RiskyBytes::NONE,
         override_headers: OverrideHeaders::Stripped,
         limited: LimitedAnswer::default(),

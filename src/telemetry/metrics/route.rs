@@ -14,6 +14,8 @@ pub enum Verdict {
     Admitted,
     /// No limit counted it.
     Exempt,
+    /// Refused for a value that the route takes from nobody.
+    Rejected,
     /// Refused by a limit.
     Limited,
     /// Refused by a block.
@@ -30,9 +32,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub(super) const ALL: [Verdict; 9] = [
+    pub(super) const ALL: [Verdict; 10] = [
         Verdict::Admitted,
         Verdict::Exempt,
+        Verdict::Rejected,
         Verdict::Limited,
         Verdict::Blocked,
         Verdict::Denied,
@@ -47,6 +50,7 @@ impl Verdict {
         match self {
             Verdict::Admitted => "admitted",
             Verdict::Exempt => "exempt",
+            Verdict::Rejected => "rejected",
             Verdict::Limited => "limited",
             Verdict::Blocked => "blocked",
             Verdict::Denied => "denied",
