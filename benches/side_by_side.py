@@ -66,11 +66,17 @@ def find(program):
     return shutil.which(program) or shutil.which(program, path=beside_python)
 
 
-def build():
-    """Builds the gateway and the baseline in release; returns their executables by target name."""
+BUILDS = {
+    "tollgate": ["build", "--release", "--bin", "tollgate"],
+    "bare_pingora": ["bench", "--no-run", "--bench", "bare_pingora"],
+}
+
+
+def build(*targets):
+    """Builds the targets in release; returns their executables by name."""
     executables = {}
-    for what in (["build", "--release", "--bin", "tollgate"], ["bench", "--no-run", "--bench", "bare_pingora"]):
-        command = ["cargo", *what, "--message-format=json"]
+    for target in targets:
+        command = ["cargo", *BUILDS[target], "--message-format=json"]
         print("building:", *command, flush=True)
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
@@ -313,7 +319,7 @@ def main():
         sys.exit("side_by_side: needs two CPUs; --proxy-cpu and --load-cpu name others")
     # A signal unwinds like Ctrl-C, so that the servers are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("side_by_side: terminated"))
-    executables = build()
+    executables = build("tollgate", "bare_pingora")
     with tempfile.TemporaryDirectory(prefix="side-by-side-") as scratch:
         config = pathlib.Path(scratch)
         for template in PEERS.iterdir():
