@@ -8,40 +8,46 @@
 --
 -- How limits and states are packed, and why, is told where they are packed and unpacked.
 local call, unpack, pack = redis.call, struct.unpack, struct.pack
-local byte, floor, ceil, max, min = string.byte, math.floor, math.ceil, math.max, math.min
 
 local sec, usec
 if ARGV[1] == '' then
   local time = call('TIME')
-  sec, usec = tonumber(time[1]), tonumber(time[2])
+  sec, usec = time[1] + 0, time[2] + 0
 else
-  local given = tonumber(ARGV[1])
-  sec, usec = floor(given / 1000000), given % 1000000
+  usec = ARGV[1] % 1000000
+  sec = (ARGV[1] - usec) / 1000000
 end
 local now_us = sec * 1000000 + usec
-local now_ms = floor(now_us / 1000)
 -- Stored times are rounded up and compared with the rounded down now: never a window too short.
-local at_ms = ceil(now_us / 1000)
+local now_ms = (now_us - now_us % 1000) / 1000
+local at_ms = now_us % 1000 == 0 and now_ms or now_ms + 1
 
 -- How many exact times a counter with sub-buckets holds before it grows them.
 local FEW = 10
 -- Where the windows of a packed limit begin, and how long each is.
 local WINDOWS, WINDOW = 16, 10
-local RING, MANY, SMOOTH = 114, 109, 115 -- r, m, s; in upper case with a block before
+local RING = 114 -- r
 
 -- The plan of a key that is refused and stays as it is.
 local REFUSED = {}
 
+-- Each local that a function shares with what is around it costs every call, so these two share none.
+
 -- Whether a limit has a window too large for exact times.
 local function has_large(limit, count)
-  for w = WINDOWS, WINDOWS + WINDOW * (count - 1), WINDOW do
-    if unpack('<I4', limit, w) > 64 then return true end
+  for w = 16, 16 + 10 * (count - 1), 10 do
+    if struct.unpack('<I4', limit, w) > 64 then return true end
   end
   return false
 end
 
 -- All that exact times do not need. Most calls do not come here, and a function costs when it is defined.
-local function others()
+local function others(sec, usec, now_us, now_ms, at_ms, has_large)
+  local call, unpack, pack = redis.call, struct.unpack, struct.pack
+  local byte, floor, ceil, max, min = string.byte, math.floor, math.ceil, math.max, math.min
+  local FEW, WINDOWS, WINDOW = 10, 16, 10
+  local RING, MANY, SMOOTH = 114, 109, 115 -- r, m, s; in upper case with a block before
+
   -- The widest sub-bucket that gives 64 of them in a window.
   local function width_of(span) return ceil(span / 64) end
 
@@ -315,12 +321,12 @@ local function others()
 end
 
 -- First every key is asked, then every key is charged. A plan is made for what is rare alone.
-local reply, plans, rare = { sec, usec, 1 }, {}, nil
+local reply, plans, rare = { sec, usec, 1, false }, nil, nil
 for i = 1, #KEYS do
   local limit, state = ARGV[2 * i], call('GET', KEYS[i])
   local kind, enforced, cost, _, has_block, count = unpack('<BBI4I6BBB', limit)
-  local is_plain = kind == 0 and (not state or byte(state) == RING and #state % 6 == 1)
-  local refused = false
+  local is_plain = kind == 0 and (not state or state:byte() == RING and #state % 6 == 1)
+  local refused, plan = false, nil
   if is_plain and state then
     local n = (#state - 1) / 6
     for w = WINDOWS, WINDOWS + WINDOW * (count - 1), WINDOW do
@@ -330,19 +336,23 @@ for i = 1, #KEYS do
     end
   end
   if not is_plain or refused and has_block == 1 then
-    rare = rare or others()
-    local plan = rare.judge(KEYS[i], state, limit)
+    rare = rare or others(sec, usec, now_us, now_ms, at_ms, has_large)
+    plan = rare.judge(KEYS[i], state, limit)
     if plan.err then return plan end
+    plans = plans or {}
     plans[i], state, refused = plan, plan.state or state, plan.blocked or plan.retry
   end
   if refused and enforced == 1 then reply[3] = 0 end
-  if refused and not plans[i] then plans[i] = REFUSED end
+  if refused and not plan then
+    plans = plans or {}
+    plans[i] = REFUSED
+  end
   reply[3 + i] = state
 end
 
 local admitted = reply[3] == 1
 for i = 1, #KEYS do
-  local plan, limit, ttl = plans[i], ARGV[2 * i], ARGV[2 * i + 1]
+  local plan, limit, ttl = plans and plans[i], ARGV[2 * i], ARGV[2 * i + 1]
   if plan then
     if plan.retry then
       rare.block(KEYS[i], plan, limit, ttl)
@@ -354,10 +364,13 @@ for i = 1, #KEYS do
     local from, last, time = 2, #state, at_ms
     while from < last and now_ms - unpack('<I6', state, from) >= longest do from = from + 6 end
     if (last + 1 - from) / 6 + cost > FEW and has_large(limit, count) then
-      rare = rare or others()
+      rare = rare or others(sec, usec, now_us, now_ms, at_ms, has_large)
       rare.charge(KEYS[i], rare.judge(KEYS[i], reply[3 + i], limit), limit, ttl)
     else
-      if from < last then time = max(time, (unpack('<I6', state, last - 5))) end
+      if from < last then
+        local newest = unpack('<I6', state, last - 5)
+        if newest > time then time = newest end
+      end
       local added = pack('<I6', time)
       if cost > 1 then added = added:rep(cost) end
       if from > 2 then state = 'r' .. state:sub(from) end
