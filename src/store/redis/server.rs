@@ -11,8 +11,9 @@ use super::script::{self, Standing};
 use super::slot::crc16;
 use super::wire::{Trouble, Wire, accept};
 
-/// One alone is bound to one core of ours for reading and writing; each costs the server memory.
-pub(super) const LINKS: usize = 3;
+/// One alone is bound to one core of ours for reading and writing. The fewer there are, the more calls
+/// share a packet, and a server spends more on packets than on scripts.
+pub(super) const LINKS: usize = 2;
 
 /// For a probe, connecting included.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
@@ -47,13 +48,10 @@ impl Server {
             Value::Okay => Ok(()),
             _ => Err(Trouble::garbage("a write was answered by something else")),
         };
-        let [one, two, three] = &self.links;
-        let (one, two, three) = tokio::join!(
-            one.with_in(PROBE_TIMEOUT, write),
-            two.with_in(PROBE_TIMEOUT, write),
-            three.with_in(PROBE_TIMEOUT, write),
-        );
-        one.and(two).and(three)
+        let [one, other] = &self.links;
+        let (one, other) =
+            tokio::join!(one.with_in(PROBE_TIMEOUT, write), other.with_in(PROBE_TIMEOUT, write));
+        one.and(other)
     }
 
     /// Several commands at once over one connection, within the time of a probe.

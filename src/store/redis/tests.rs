@@ -159,7 +159,7 @@ async fn a_server_without_resp3_is_spoken_to_in_resp2() {
     let fake = Fake::start(&[&format!("{unknown}+OK\r\n+OK\r\n")], Then::Wait);
     let error = RedisNode::new(fake.url(), "tg:", TIMEOUT).probe().await.unwrap_err();
     assert!(matches!(error, StoreError::Auth(_)), "{error:?}");
-    assert_eq!(fake.connections(), 6, "two attempts for each of three connections");
+    assert_eq!(fake.connections(), 4, "two attempts for each of two connections");
 
     // Without a password nothing is asked but what may be refused.
     let plain = url(&format!(
@@ -182,7 +182,7 @@ async fn who_never_answers_is_given_up_within_a_second() {
         let waited =
             tokio::time::timeout(Duration::from_millis(400), node.run(&call(&script, "k", b"a"))).await;
         assert!(matches!(waited, Err(_) | Ok(Err(StoreError::Timeout))), "{waited:?}");
-        assert_eq!(fake.connections(), if says.is_empty() { 3 } else { 4 }, "{says:?}");
+        assert_eq!(fake.connections(), if says.is_empty() { 2 } else { 3 }, "{says:?}");
     }
 }
 
