@@ -1,7 +1,7 @@
 # make run     build in release and start the demo: the gateway in front of a small auth backend
 # make test    run all tests
 # make check   formatting and lints, as CI does
-# make bench   the benchmarks, then the side-by-side run against other proxies
+# make bench   the benchmarks, then the side-by-side runs against other proxies
 #
 # Every target first installs what the machine lacks for it (build/install-deps.sh), and is quiet when all is there.
 
@@ -27,6 +27,7 @@ check:
 	$(CARGO) clippy --all-targets -- -D warnings
 
 bench:
-	@build/install-deps.sh build
+	@build/install-deps.sh test
 	$(CARGO) bench
 	PATH="$$PWD/target/tools/bin:$$PATH" python3 benches/side_by_side.py
+	PATH="$$PWD/target/tools/bin:$$PATH" python3 benches/shared_gateways.py
