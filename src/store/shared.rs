@@ -11,7 +11,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -107,17 +107,11 @@ impl SharedStore {
         }
         let names: SmallVec<[String; 4]> = charges.iter().map(|charge| self.name(charge.key)).collect();
         let groups = self.groups(&names);
-        let calls = groups.iter().map(|group| self.charge(charges, &names, group, now));
+        let charge = |group| self.charge(charges, &names, group, now);
         let taken: SmallVec<[Result<Taken, StoreError>; 2]> = match groups.as_slice() {
-            // One round trip, and nothing to wait for others with.
-            [_] => {
-                let mut only = SmallVec::new();
-                for call in calls {
-                    only.push(call.await);
-                }
-                only
-            }
-            _ => join_all(calls).await.into(),
+            // Nothing to wait for others with.
+            [only] => smallvec![charge(only).await],
+            several => join_all(several.iter().map(charge)).await.into(),
         };
         self.settle(charges, &names, &groups, &taken, now).await
     }
@@ -127,15 +121,15 @@ impl SharedStore {
         if let Some(refused) = self.refused_in_node(charges, now, Asker::Looker) {
             return refused;
         }
-        let is_away = |charge: &Charge<'_>| {
-            charge.limit.on_store_error == OnStoreError::Local
-                && self.breaker(self.remote.lane(&self.name(charge.key))).is_open()
-        };
         if self.open_lanes() == 0 {
             return unasked(charges);
         }
+        let goes_on_here = |charge: &Charge<'_>| {
+            charge.limit.on_store_error == OnStoreError::Local
+                && self.breaker(self.remote.lane(&self.name(charge.key))).is_open()
+        };
         let away: SmallVec<[usize; 4]> =
-            (0..charges.len()).filter(|&index| charges.get(index).is_some_and(is_away)).collect();
+            (0..charges.len()).filter(|&index| charges.get(index).is_some_and(goes_on_here)).collect();
         let mut tallies = unasked(charges);
         let locals = self.locally(&pick(charges, &away), now, MemoryStore::peek);
         put(&mut tallies, &away, locals);
