@@ -335,7 +335,8 @@ fn verdict_of(refusal: &Refusal) -> Verdict {
             Verdict::BodyRefused
         }
         Refusal::Limited(limited) => match limited.cause {
-            Cause::Window(_) => Verdict::Limited,
+            Cause::Window(_) | Cause::Pending { .. } => Verdict::Limited,
+            Cause::Backoff { .. } => Verdict::BackedOff,
             Cause::Block { .. } => Verdict::Blocked,
         },
     }

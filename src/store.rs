@@ -8,9 +8,11 @@ mod shared;
 pub mod spec;
 pub mod upstash;
 
+use smallvec::SmallVec;
+
 use crate::clock::Clock;
-use crate::decision::key::KeyHasher;
-use crate::decision::tally::{Charge, Tallies};
+use crate::decision::key::{KeyHash, KeyHasher};
+use crate::decision::tally::{Aftermath, Charge, Settlement, Tallies};
 use crate::decision::time::Timestamp;
 use crate::telemetry::StoreMetrics;
 
@@ -98,6 +100,23 @@ impl Store {
         match &self.0 {
             Place::Memory(memory) => memory.peek(charges, now),
             Place::Shared(shared) => shared.peek(charges, now),
+        }
+    }
+
+    /// Settles attempts that [`Store::take`] reserved, each where it was reserved; what each key says
+    /// afterwards. A failure that uses up what its key had begins the block of its limit.
+    pub async fn settle(&self, settlements: &[Settlement<'_>], now: Timestamp) -> SmallVec<[Aftermath; 4]> {
+        match &self.0 {
+            Place::Memory(memory) => memory.settle(settlements, now),
+            Place::Shared(shared) => shared.settle_attempts(settlements, now).await,
+        }
+    }
+
+    /// Forgets all that is known of a key: what it counted, its block, and those before it.
+    pub async fn forget(&self, key: KeyHash, now: Timestamp) {
+        match &self.0 {
+            Place::Memory(memory) => memory.forget(key),
+            Place::Shared(shared) => shared.forget(key, now).await,
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::config::{self, Config, Environment, RouteText};
 use crate::decision::key::{Form, KeyPart, KeySpec, Missing};
-use crate::decision::limit::{BlockRule, Limit, Mode, OnStoreError, Rule, Smooth};
+use crate::decision::limit::{Backoff, BlockRule, Limit, Mode, OnStoreError, Rule, Smooth, WhileBlocked};
 use crate::decision::policy::Route;
 use crate::decision::reject::{Condition, RejectRule, TextLists};
 use crate::decision::time::Span;
@@ -96,6 +96,13 @@ fn sentence(limit: &Limit) -> String {
             text.push_str(&each.collect::<Vec<_>>().join(", "));
         }
         Rule::Smooth(smooth) => text.push_str(&pace(smooth)),
+        Rule::Failures(windows) => {
+            let each = windows.list().iter().map(|window| format!("{} in any {}", window.max, window.span));
+            text.push_str("at most ");
+            text.push_str(&each.collect::<Vec<_>>().join(", "));
+            text.push_str(" may fail");
+        }
+        Rule::Backoff(backoff) => text.push_str(&waits(backoff)),
     }
     for clause in clauses(limit) {
         text.push_str("; ");
@@ -123,6 +130,15 @@ fn pace(smooth: &Smooth) -> String {
         ns => write!(text, "{:.3}ms", ns as f64 / 1e6),
     };
     text
+}
+
+/// `after a failure a wait of 1s, after each further one 2 times as long up to 2h, anew after 15m without`
+fn waits(backoff: &Backoff) -> String {
+    let Backoff { base, factor_percent, max, forget } = backoff;
+    let factor = f64::from(*factor_percent) / 100.0;
+    format!(
+        "after a failure a wait of {base}, after each further one {factor} times as long up to {max}, anew after {forget} without"
+    )
 }
 
 fn clauses(limit: &Limit) -> Vec<String> {
@@ -157,7 +173,7 @@ fn clauses(limit: &Limit) -> Vec<String> {
 
 fn may_be_missing(key: &KeySpec) -> bool {
     key.parts.iter().any(|part| match part {
-        KeyPart::Ip | KeyPart::User | KeyPart::Global => false,
+        KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global => false,
         KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
             true
         }
@@ -165,14 +181,18 @@ fn may_be_missing(key: &KeySpec) -> bool {
 }
 
 fn block(block: BlockRule) -> String {
-    let BlockRule { span, factor_percent, max, forget } = block;
-    if max == span || factor_percent == 100 {
-        return format!("then blocked for {span}");
+    let BlockRule { span, factor_percent, max, forget, while_blocked } = block;
+    let mut text = format!("then blocked for {span}");
+    if max != span && factor_percent != 100 {
+        let factor = f64::from(factor_percent) / 100.0;
+        // Writing to a String cannot fail.
+        let _ = write!(text, ", each time {factor} times as long up to {max}, anew after {forget} without");
     }
-    let factor = f64::from(factor_percent) / 100.0;
-    format!(
-        "then blocked for {span}, each time {factor} times as long up to {max}, anew after {forget} without"
-    )
+    match while_blocked {
+        WhileBlocked::Stands => {}
+        WhileBlocked::Prolongs => text.push_str(", and longer for each request meanwhile"),
+    }
+    text
 }
 
 /// `rejects body.email at any of 3 domains, or below one: 422 "Not here."`

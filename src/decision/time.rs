@@ -70,6 +70,10 @@ impl Span {
     pub const fn ceil_secs(self) -> u64 {
         self.0.div_ceil(1000)
     }
+
+    pub const fn plus(self, other: Span) -> Span {
+        Span(self.0.saturating_add(other.0))
+    }
 }
 
 /// As operators write it: `90s` is `90s`, `3600s` is `1h`.

@@ -6,7 +6,7 @@ use crate::decision::policy::{Route, Rules};
 use crate::decision::route::RouteIndex;
 use crate::decision::verdict::Cause;
 use crate::identity::UserRules;
-use crate::telemetry::{LimitLabels, Metrics, RouteMetrics, Verdict};
+use crate::telemetry::{KeptOut, LimitLabels, Metrics, RouteMetrics, Verdict};
 
 /// What one request is decided by, from end to end.
 pub struct Policies {
@@ -99,7 +99,9 @@ impl RouteHandles {
     pub(super) fn count_cause(&self, cause: Cause, mode: Mode) {
         match cause {
             Cause::Window(of) => self.metrics.refused(usize::from(of.limit), usize::from(of.window), mode),
-            Cause::Block { limit } => self.metrics.blocked(usize::from(limit), mode),
+            Cause::Block { limit } => self.metrics.kept_out(usize::from(limit), KeptOut::Block, mode),
+            Cause::Backoff { limit } => self.metrics.kept_out(usize::from(limit), KeptOut::Backoff, mode),
+            Cause::Pending { limit } => self.metrics.kept_out(usize::from(limit), KeptOut::Pending, mode),
         }
     }
 
@@ -108,6 +110,8 @@ impl RouteHandles {
         let window = match cause {
             Cause::Window(of) => limit.windows.get(usize::from(of.window)).map(|label| &**label),
             Cause::Block { .. } => None,
+            Cause::Backoff { .. } => Some("backoff"),
+            Cause::Pending { .. } => Some("pending"),
         };
         CauseLabels { policy: Some(&limit.policy), key: Some(&limit.key), window, rule: None }
     }

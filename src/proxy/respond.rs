@@ -144,7 +144,11 @@ fn limited_answer(route: &Route, limited: &Limited, retry_after_s: u64) -> Answe
             (limit.labels().nth(usize::from(of.window)), limit.window_max(of.window))
         }
         (Cause::Block { .. }, Some(limit)) => (Some("block"), limit.window_max(0)),
-        (Cause::Window(_) | Cause::Block { .. }, None) => (None, 0),
+        (Cause::Backoff { .. }, Some(limit)) => (Some("backoff"), limit.window_max(0)),
+        (Cause::Pending { .. }, Some(limit)) => (Some("pending"), limit.window_max(0)),
+        (Cause::Window(_) | Cause::Block { .. } | Cause::Backoff { .. } | Cause::Pending { .. }, None) => {
+            (None, 0)
+        }
     };
     let values =
         TemplateValues { retry_after_s, limit: max, window: window.unwrap_or_default(), route: route.name() };

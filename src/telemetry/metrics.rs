@@ -15,7 +15,7 @@ use prometheus::{Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntG
 use crate::decision::time::Timestamp;
 use family::Family;
 
-pub use route::{LimitLabels, RouteMetrics, Verdict};
+pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
 

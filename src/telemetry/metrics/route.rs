@@ -5,8 +5,28 @@ use prometheus::{IntCounter, Registry};
 use super::family::Family;
 use crate::decision::limit::Mode;
 
-/// The window label of a refusal by a block: no window decided it.
-const BLOCK: &str = "block";
+/// What refused where no window did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptOut {
+    Block,
+    /// A wait after failures in a row.
+    Backoff,
+    /// Attempts under way that could use up what is left.
+    Pending,
+}
+
+impl KeptOut {
+    const ALL: [KeptOut; 3] = [KeptOut::Block, KeptOut::Backoff, KeptOut::Pending];
+
+    /// The value of the `window` label.
+    fn label(self) -> &'static str {
+        match self {
+            KeptOut::Block => "block",
+            KeptOut::Backoff => "backoff",
+            KeptOut::Pending => "pending",
+        }
+    }
+}
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +40,8 @@ pub enum Verdict {
     Limited,
     /// Refused by a block.
     Blocked,
+    /// Refused by a wait after failures.
+    BackedOff,
     /// Refused by an access list.
     Denied,
     /// Refused for what cannot be read in one way only.
@@ -32,12 +54,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub(super) const ALL: [Verdict; 10] = [
+    pub(super) const ALL: [Verdict; 11] = [
         Verdict::Admitted,
         Verdict::Exempt,
         Verdict::Rejected,
         Verdict::Limited,
         Verdict::Blocked,
+        Verdict::BackedOff,
         Verdict::Denied,
         Verdict::Malformed,
         Verdict::BodyRefused,
@@ -53,6 +76,7 @@ impl Verdict {
             Verdict::Rejected => "rejected",
             Verdict::Limited => "limited",
             Verdict::Blocked => "blocked",
+            Verdict::BackedOff => "backed_off",
             Verdict::Denied => "denied",
             Verdict::Malformed => "malformed",
             Verdict::BodyRefused => "body_refused",
@@ -83,7 +107,7 @@ pub struct RouteMetrics {
 #[derive(Clone)]
 struct LimitCounters {
     windows: Box<[ByMode]>,
-    block: ByMode,
+    kept_out: [ByMode; KeptOut::ALL.len()],
 }
 
 #[derive(Clone)]
@@ -105,10 +129,10 @@ impl RouteMetrics {
         }
     }
 
-    /// A block that this limit set refused, or would have.
-    pub fn blocked(&self, limit: usize, mode: Mode) {
+    /// Something else of this limit refused, or would have.
+    pub fn kept_out(&self, limit: usize, by: KeptOut, mode: Mode) {
         if let Some(limit) = self.limits.get(limit) {
-            limit.block.count(mode);
+            limit.kept_out[by as usize].count(mode);
         }
     }
 }
@@ -154,7 +178,7 @@ impl Families {
         };
         let limits = limits.iter().map(|limit| LimitCounters {
             windows: limit.windows.iter().map(|window| counters(limit, window)).collect(),
-            block: counters(limit, BLOCK),
+            kept_out: KeptOut::ALL.map(|by| counters(limit, by.label())),
         });
         RouteMetrics {
             limits: limits.collect(),
