@@ -8,7 +8,7 @@ pub mod refusals;
 
 pub use self::failures::FailureLog;
 pub use self::metrics::{
-    KeptOut, LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges, StoreMetrics, UpstreamFailure,
-    UpstreamMetrics, Verdict,
+    Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges,
+    StoreMetrics, UpstreamFailure, UpstreamMetrics, Verdict,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

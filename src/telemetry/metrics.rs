@@ -2,6 +2,7 @@
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
 mod family;
+mod journal;
 mod route;
 mod store;
 mod upstream;
@@ -15,6 +16,7 @@ use prometheus::{Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntG
 use crate::decision::time::Timestamp;
 use family::Family;
 
+pub use journal::{Dropped, JournalMetrics};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
@@ -42,6 +44,7 @@ struct Inner {
     store_blocks: IntGauge,
     store_overflows: IntCounter,
     store: StoreMetrics,
+    journal: JournalMetrics,
 }
 
 /// The reloads of one result.
@@ -110,6 +113,7 @@ impl Metrics {
                 "Charges that went to a shared counter because the table was full.",
             )?,
             store: StoreMetrics::new(&registry)?,
+            journal: JournalMetrics::new(&registry)?,
             registry: registry.clone(),
         };
         register_process(&registry)?;
@@ -129,6 +133,11 @@ impl Metrics {
     /// The handles of the store.
     pub fn store(&self) -> StoreMetrics {
         self.0.store.clone()
+    }
+
+    /// The handles of the journal.
+    pub fn journal(&self) -> JournalMetrics {
+        self.0.journal.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.
