@@ -21,6 +21,7 @@ use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::gateway::{Gateway, Policies};
+use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
 
@@ -30,6 +31,8 @@ pub use self::bind::BindError;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How many reports go by between two sweeps of spent counters.
 const REPORTS_A_SWEEP: u32 = 15;
+/// And how many between two clean-ups of the journal: an hour.
+const REPORTS_A_CLEANUP: u32 = 3600;
 /// Idle connections kept to backends, a worker.
 const IDLE_CONNECTIONS: usize = 512;
 /// Retries are counted by upstream; Pingora's own bound only has to be out of the way.
@@ -50,6 +53,7 @@ pub struct App {
     listeners: Listeners,
     stop: watch::Sender<bool>,
     reload: mpsc::Sender<()>,
+    gateway: Arc<Gateway>,
 }
 
 /// Why a gateway did not start.
@@ -98,7 +102,18 @@ impl App {
 
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let store = store::open(&config.store, metrics.store(), clock.clone())?;
-        let gateway = Arc::new(Gateway::new(store, clock, store::hasher(&config.store)?, metrics.clone()));
+        let hasher = store::hasher(&config.store)?;
+        let journal = Journal::open(
+            JournalSpec {
+                folder: source.path.parent().unwrap_or(Path::new(".")).join("data"),
+                retention: config.retention,
+                seal_key: [0; 32],
+                hash_check: store::hash_check(&hasher),
+            },
+            metrics.journal(),
+            clock.clone(),
+        );
+        let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
@@ -123,11 +138,11 @@ impl App {
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
-        let reloader = Reloader { source, frozen, live, gateway };
+        let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload })
+        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, gateway })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -150,6 +165,7 @@ impl App {
         let drained = self.listeners.stop(drain).await;
         // The other tasks are gone already if nobody receives.
         let _ = self.stop.send(true);
+        self.gateway.close().await;
         drained
     }
 }
@@ -196,12 +212,15 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    for round in (0..REPORTS_A_SWEEP).cycle() {
+    for round in (0..REPORTS_A_CLEANUP).cycle() {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(REPORT_EVERY) => gateway.report_suppressed(),
         }
-        if round > 0 {
+        if round == 0 {
+            gateway.tidy_journal();
+        }
+        if round % REPORTS_A_SWEEP > 0 {
             continue;
         }
         let gateway = Arc::clone(&gateway);

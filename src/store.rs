@@ -11,6 +11,7 @@ pub mod upstash;
 use smallvec::SmallVec;
 
 use crate::clock::Clock;
+use crate::decision::block::Block;
 use crate::decision::key::{KeyHash, KeyHasher};
 use crate::decision::tally::{Aftermath, Charge, Settlement, Tallies};
 use crate::decision::time::Timestamp;
@@ -29,6 +30,14 @@ pub struct Store(Place);
 enum Place {
     Memory(MemoryStore),
     Shared(Box<SharedStore>),
+}
+
+/// How much of a shared store answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    Up,
+    Partly,
+    Away,
 }
 
 /// What a store holds right now.
@@ -76,11 +85,20 @@ impl Store {
         }
     }
 
-    /// Looks after the connection to a shared store until it is dropped.
-    pub async fn watch(&self) {
+    /// Looks after the connection to a shared store until it is dropped; `note` is told of each change.
+    pub async fn watch(&self, note: &(dyn Fn(Availability) + Sync)) {
         match &self.0 {
             Place::Memory(_) => std::future::pending().await,
-            Place::Shared(shared) => shared.watch().await,
+            Place::Shared(shared) => shared.watch(note).await,
+        }
+    }
+
+    /// Holds a block that was known before this process began, and what the next one follows on.
+    pub fn hold(&self, key: KeyHash, block: Block, now: Timestamp) {
+        match &self.0 {
+            Place::Memory(memory) => memory.hold(key, block, now),
+            // The store itself remembers; this node looks at its journal's book first.
+            Place::Shared(_) => {}
         }
     }
 

@@ -1,11 +1,13 @@
 //! What operators see of the gateway: metrics and log lines.
 
+mod blocks;
 mod failures;
 mod lines;
 pub mod log;
 pub mod metrics;
 pub mod refusals;
 
+pub use self::blocks::{BlockLine, BlockLog};
 pub use self::failures::FailureLog;
 pub use self::metrics::{
     Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges,

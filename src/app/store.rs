@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use super::StartError;
 use crate::admin::StoreState;
 use crate::clock::Clock;
-use crate::decision::key::KeyHasher;
+use crate::decision::key::{KeyHash, KeyHasher, LimitId};
 use crate::decision::policy::Rules;
 use crate::store::spec::{StoreKind, StoreSpec};
 use crate::store::{ScriptTime, Store};
@@ -28,6 +28,11 @@ pub(super) fn hasher(spec: &StoreSpec) -> Result<KeyHasher, StartError> {
             Ok(KeyHasher::new(derived(text)))
         }
     }
+}
+
+/// A fixed text under the secret of the keys: another one tells that keys on disk are of no use any more.
+pub(super) fn hash_check(hasher: &KeyHasher) -> KeyHash {
+    hasher.key(LimitId::derive(&["which secret keys are hashed under"])).finish()
 }
 
 /// A secret of this process: nobody outside can tell which keys share a shard or a bucket.
@@ -64,7 +69,6 @@ pub(super) fn state(up: bool, rules: &Rules, ready_needs_store: bool) -> StoreSt
 mod tests {
     use super::*;
     use crate::config::{self, Config, Environment};
-    use crate::decision::key::{KeyHash, LimitId};
 
     fn config(rest: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();

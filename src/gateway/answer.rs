@@ -1,6 +1,5 @@
 //! What an answer says of its attempt, where the status alone does not tell.
 
-
 use bytes::BytesMut;
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
@@ -69,9 +68,9 @@ impl AnswerWatch {
 fn says(body: &[u8], members: &[Member]) -> BodySays {
     // What is no JSON holds no member of it: an answer in HTML is the backend's other way to answer.
     let Ok(document) = serde_json::from_slice::<Json>(body) else { return BodySays::HoldsNot };
-    let all = members.iter().all(|member| {
-        document.pointer(&member.pointer).is_some_and(|found| is(&member.value, found))
-    });
+    let all = members
+        .iter()
+        .all(|member| document.pointer(&member.pointer).is_some_and(|found| is(&member.value, found)));
     if all { BodySays::Holds } else { BodySays::HoldsNot }
 }
 

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-
 use http::HeaderMap;
 use http::header::USER_AGENT;
 use smallvec::SmallVec;
@@ -125,11 +124,8 @@ impl Gateway {
             Judgement::Waits { retry_at } => {
                 let handles = policies.handles(Some(attempt.route));
                 handles.backed_off();
-                let detail = format!(
-                    "{} in a row, {}s to wait",
-                    aftermath.failures,
-                    now.until(retry_at).ceil_secs()
-                );
+                let detail =
+                    format!("{} in a row, {}s to wait", aftermath.failures, now.until(retry_at).ceil_secs());
                 let mut event = self.event(EventKind::Backoff, handles, &attempt.sender, now);
                 handles.label(holding.limit, &mut event);
                 event.identifier = super::events::identifier(&holding.identity);
@@ -154,7 +150,6 @@ impl Gateway {
         self.journal.note(event);
     }
 }
-
 
 #[cfg(test)]
 mod tests {

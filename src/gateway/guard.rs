@@ -55,7 +55,7 @@ impl Gateway {
         now: Timestamp,
     ) -> Result<(), Refusal> {
         let book = self.journal.book();
-        if book.is_empty(now) {
+        if book.is_blank() {
             return Ok(());
         }
         let is_due = |key: &KeySpec| key.needs_body() == fields.is_some();
@@ -79,7 +79,9 @@ impl Gateway {
             if let Some(until) = book.until(charge.key, now) {
                 let cause = Cause::Block { limit: index };
                 let all = SmallVec::from_slice(&[cause]);
-                keep(until, &|| Refusal::Limited(Limited { cause, retry_at: until, quota: None, all: all.clone() }));
+                keep(until, &|| {
+                    Refusal::Limited(Limited { cause, retry_at: until, quota: None, all: all.clone() })
+                });
             }
         }
         last.map_or(Ok(()), |(_, refusal)| Err(refusal))
@@ -133,7 +135,8 @@ impl Gateway {
         event.policy = record.policy.clone();
         event.key = Some(Arc::clone(&record.key_kind));
         event.identifier = Some(record.identifier.clone());
-        event.detail = Some(format!("{}, for {}", record.reason.word(), now.until(record.block.until)).into());
+        event.detail =
+            Some(format!("{}, for {}", record.reason.word(), now.until(record.block.until)).into());
         self.journal.note(event);
         match self.journal.block(record).await {
             Durable::Yes => {}

@@ -136,8 +136,7 @@ impl Gateway {
     }
 
     fn client(&self, policies: &Policies, text: &str) -> Result<Client, OrderFault> {
-        let address: IpAddr =
-            text.trim().parse().map_err(|_| OrderFault::Address { value: text.into() })?;
+        let address: IpAddr = text.trim().parse().map_err(|_| OrderFault::Address { value: text.into() })?;
         Ok(Client::of_address(address, policies.rules.client.ipv6_prefix))
     }
 }

@@ -169,9 +169,7 @@ impl Seen {
             return None;
         }
         match outcome {
-            Ok(permit) if permit.grounds() == Grounds::Charged => {
-                policies.rules.route(self.route?).suspect()
-            }
+            Ok(permit) if permit.grounds() == Grounds::Charged => policies.rules.route(self.route?).suspect(),
             Err(Refusal::Limited(limited)) => match limited.cause {
                 Cause::Window(_) | Cause::Backoff { .. } => Some(Suspect::Limited),
                 // Who is blocked is not blocked for longer by asking again; who waits for others did nothing.

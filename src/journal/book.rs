@@ -162,6 +162,11 @@ impl Book {
         forgotten
     }
 
+    /// Blocks in force and those that are over and not forgotten, in no order.
+    pub fn remembered(&self) -> impl Iterator<Item = Arc<BlockRecord>> + '_ {
+        (0..self.shards.len()).flat_map(|shard| self.records(shard))
+    }
+
     /// All blocks in force, in no order.
     pub fn snapshot(&self, now: Timestamp) -> Vec<Arc<BlockRecord>> {
         let shards = 0..self.shards.len();
@@ -187,7 +192,7 @@ impl Book {
     }
 
     /// Whether nothing is held, not even a block that is over.
-    pub(super) fn is_blank(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         self.held.load(Ordering::Acquire) == 0
     }
 

@@ -67,6 +67,11 @@ impl MemoryStore {
         settlements.iter().map(settle).collect()
     }
 
+    /// See [`super::Store::hold`].
+    pub(super) fn hold(&self, key: KeyHash, block: Block, now: Timestamp) {
+        self.shards[self.shard_at(key)].0.lock().hold(key, block, now);
+    }
+
     /// See [`super::Store::forget`].
     pub fn forget(&self, key: KeyHash) {
         self.shards[self.shard_at(key)].0.lock().forget(key);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 
+use crate::decision::limit::Mode;
 use crate::decision::time::Timestamp;
 use family::Family;
 
@@ -45,6 +46,7 @@ struct Inner {
     store_overflows: IntCounter,
     store: StoreMetrics,
     journal: JournalMetrics,
+    suspicions: Family<IntCounter, 2>,
 }
 
 /// The reloads of one result.
@@ -114,6 +116,13 @@ impl Metrics {
             )?,
             store: StoreMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
+            suspicions: Family::new(
+                &registry,
+                "tollgate_suspicions_total",
+                "Keys that went past a threshold of suspicion, by what they are; mode=\"shadow\" were let go.",
+                ["key", "mode"],
+                IntCounter::with_opts,
+            )?,
             registry: registry.clone(),
         };
         register_process(&registry)?;
@@ -128,6 +137,15 @@ impl Metrics {
     /// The handles of one upstream, by its name in the configuration.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         self.0.upstreams.handles(name)
+    }
+
+    /// The counter of one rule of suspicion, by what it suspects.
+    pub fn suspicion(&self, key: &str, mode: Mode) -> IntCounter {
+        let mode = match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        };
+        self.0.suspicions.child([key, mode])
     }
 
     /// The handles of the store.

@@ -1,7 +1,7 @@
 //! What is learnt from the backend's answers: failures, waits, blocks, through a real socket.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::JoinSet;
 use tollgate::clock::ManualClock;

@@ -80,11 +80,11 @@ impl Attempts {
     ) -> Aftermath {
         let rule = &limit.rule;
         let end_ms = lease_end_ms(held_at);
+        self.lapse(rule, now);
         let held = self.leases.iter().position(|&other_ms| other_ms == end_ms);
         if let Some(index) = held {
             self.leases.remove(index);
         }
-        self.lapse(rule, now);
         self.keep_ms = rule.retention().as_millis();
         match outcome {
             // One whose lease ended has been counted as failed.

@@ -156,6 +156,13 @@ impl Shard {
         settled
     }
 
+    /// See [`super::MemoryStore::hold`]. One that ends later stays.
+    pub(super) fn hold(&mut self, key: KeyHash, block: Block, now: Timestamp) {
+        if self.blocks.standing(key, now).is_none_or(|standing| standing.until < block.until) {
+            self.blocks.put(key, block);
+        }
+    }
+
     /// Forgets what a key counted, and its block with all that came before it.
     pub(super) fn forget(&mut self, key: KeyHash) {
         let slot = SlotKey::of(key);
