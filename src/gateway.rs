@@ -300,7 +300,9 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         // The cheap no: who is refused by what the head tells need not have the body read.
         let looked = self.store.peek(&seen.plan.charges(route), seen.decided_at).await;
-        conclude(route, seen.plan.limits(), &looked, seen.decided_at).outcome?;
+        let conclusion = conclude(route, seen.plan.limits(), &looked, seen.decided_at);
+        seen.began = conclusion.began;
+        conclusion.outcome?;
         let watch = self.clock.stopwatch();
         let fields = read_body_fields(route, exchange).await?;
         seen.waited = watch.elapsed();
