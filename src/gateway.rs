@@ -238,7 +238,7 @@ impl Gateway {
         let outcome = self.decide(policies, exchange, &mut seen).await;
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
         self.record(policies, &seen, &outcome, exchange.head());
-        if seen.has_consequences(policies, &outcome) {
+        if seen.has_consequences(policies, &outcome) || self.prolonged(policies, &seen, &outcome).is_some() {
             self.consequences(policies, &seen, &outcome, exchange.head()).await;
         }
         let Seen { client, route, path, decided_at, attempt, .. } = seen;
