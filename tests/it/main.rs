@@ -24,3 +24,4 @@ mod shipped;
 mod suspicion;
 mod tidy;
 mod users;
+mod watch_room;
