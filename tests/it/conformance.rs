@@ -1,5 +1,6 @@
 //! One suite that every store passes: the same requests at the same times, and the same answers.
 
+mod attempts;
 mod script;
 
 use std::sync::Arc;
@@ -8,15 +9,15 @@ use std::time::Duration;
 use tollgate::clock::Clock;
 use tollgate::decision::key::{KeyHash, KeyHasher};
 use tollgate::decision::limit::Mode;
-use tollgate::decision::tally::{Charge, Judgement, Tallies};
+use tollgate::decision::tally::{Aftermath, Charge, Held, Judgement, Settlement, Tallies, Tally};
 use tollgate::decision::time::{Span, Timestamp};
 use tollgate::store::redis::RedisUrl;
 use tollgate::store::spec::{Place, RedisPlace, SharedSpec, StoreKind, StoreSpec};
 use tollgate::store::upstash::UpstashUrl;
-use tollgate::store::{ScriptTime, Store};
+use tollgate::store::{Forgotten, ScriptTime, Store};
 use tollgate::telemetry::Metrics;
 
-use self::script::{Dice, Shape, Step, limits};
+use self::script::{Between, Dice, Shape, Step, limits};
 use super::harness::redis::{RedisCluster, RedisServer};
 use super::harness::upstash::Upstash;
 
@@ -48,9 +49,10 @@ fn cluster(urls: &[String]) -> Place {
     Place::Redis(RedisPlace::Cluster(nodes.collect()))
 }
 
-/// The verdicts, what is left in each window, when it returns, when to try again.
+/// The verdicts, what is left in each window, when it returns, when to try again, what is reserved.
 fn answer(tallies: &Tallies) -> Vec<String> {
-    tallies.list.iter().map(|tally| format!("{:?} {:?}", tally.judgement, tally.windows)).collect()
+    let told = |tally: &Tally| format!("{:?} {:?} {:?}", tally.judgement, tally.windows, tally.held);
+    tallies.list.iter().map(told).collect()
 }
 
 fn admits(charges: &[Charge<'_>], tallies: &Tallies) -> bool {
@@ -63,28 +65,85 @@ fn admits(charges: &[Charge<'_>], tallies: &Tallies) -> bool {
 /// Plays the same random requests to both; `runs` of them, each with keys of its own.
 async fn agree(store: &Store, shape: Shape, runs: u64, steps: usize) {
     let limits = limits();
-    let memory = memory();
     for run in 0..runs {
+        let mut pair = Pair { store, memory: memory(), now: START, history: Vec::new(), held: Vec::new() };
         let mut dice = Dice::new(run * 1_000 + 7);
-        let mut now = START;
-        let mut history: Vec<(Vec<KeyHash>, String)> = Vec::new();
         for number in 0..steps {
-            let Step { gap_ms, charges } = dice.step(&limits, shape, run);
-            now = now.plus(Span::from_millis(gap_ms));
-            let (expected, got) = (memory.take(&charges, now).await, store.take(&charges, now).await);
-            let keys: Vec<KeyHash> = charges.iter().map(|charge| charge.key).collect();
-            let names: Vec<&str> = charges.iter().map(|charge| &*charge.limit.policy).collect();
-            let told = format!("{} ms {names:?}: {:?}", START.until(now).as_millis(), answer(&expected));
-            history.push((keys.clone(), told));
-            let of_these = history.iter().filter(|(touched, _)| touched.iter().any(|key| keys.contains(key)));
-            assert!(
-                answer(&got) == answer(&expected),
-                "run {run}, step {number}: got {:?}\nafter and instead of\n{}",
-                answer(&got),
-                of_these.map(|(_, told)| told.as_str()).collect::<Vec<_>>().join("\n")
-            );
-            assert_eq!(admits(&charges, &got), admits(&charges, &expected));
+            let place = format!("run {run}, step {number}");
+            let Step { gap_ms, charges, times } = dice.step(&limits, shape, run);
+            pair.now = pair.now.plus(Span::from_millis(gap_ms));
+            for _ in 0..times {
+                pair.take(&charges, &place).await;
+            }
+            match dice.between() {
+                Some(Between::Settle(count)) => pair.settle(&mut dice, count, &place).await,
+                Some(Between::Forget) => pair.forget(charges[dice.one_of(charges.len())].key).await,
+                None => {}
+            }
         }
+    }
+}
+
+/// A store beside memory, to which the same happens.
+struct Pair<'s> {
+    store: &'s Store,
+    memory: Store,
+    now: Timestamp,
+    /// What happened to which keys, in memory.
+    history: Vec<(Vec<KeyHash>, String)>,
+    /// The attempts that are under way.
+    held: Vec<(Charge<'s>, Held)>,
+}
+
+impl<'s> Pair<'s> {
+    async fn take(&mut self, charges: &[Charge<'s>], place: &str) {
+        let now = self.now;
+        let expected = self.memory.take(charges, now).await;
+        let got = self.store.take(charges, now).await;
+        self.compare(charges, &answer(&expected), &answer(&got), place);
+        assert_eq!(admits(charges, &got), admits(charges, &expected));
+        for (charge, tally) in charges.iter().zip(&expected.list) {
+            self.held.extend(tally.held.map(|held| (*charge, held)));
+        }
+    }
+
+    async fn settle(&mut self, dice: &mut Dice, count: usize, place: &str) {
+        let mut settlements: Vec<Settlement<'_>> = Vec::new();
+        for _ in 0..count.min(self.held.len()) {
+            let (charge, held) = self.held.swap_remove(dice.one_of(self.held.len()));
+            settlements.push(Settlement { charge, held, outcome: dice.outcome() });
+        }
+        let expected = self.memory.settle(&settlements, self.now).await;
+        let got = self.store.settle(&settlements, self.now).await;
+        let charges: Vec<Charge<'_>> = settlements.iter().map(|settlement| settlement.charge).collect();
+        let told = |all: &[Aftermath]| -> Vec<String> {
+            let told = settlements.iter().zip(all);
+            told.map(|(settlement, after)| {
+                format!("{:?} {:?}: {after:?}", settlement.held, settlement.outcome)
+            })
+            .collect()
+        };
+        self.compare(&charges, &told(&expected), &told(&got), place);
+    }
+
+    async fn forget(&mut self, key: KeyHash) {
+        assert_eq!(self.memory.forget(key).await, Forgotten::Everywhere);
+        assert_eq!(self.store.forget(key).await, Forgotten::Everywhere);
+        self.history.push((vec![key], "forgotten".into()));
+    }
+
+    fn compare(&mut self, charges: &[Charge<'_>], expected: &[String], got: &[String], place: &str) {
+        let keys: Vec<KeyHash> = charges.iter().map(|charge| charge.key).collect();
+        let names: Vec<&str> = charges.iter().map(|charge| &*charge.limit.policy).collect();
+        let told = format!("{} ms {names:?}: {expected:?}", START.until(self.now).as_millis());
+        self.history.push((keys.clone(), told));
+        let of_these =
+            self.history.iter().filter(|(touched, _)| touched.iter().any(|key| keys.contains(key)));
+        assert!(
+            got == expected,
+            "{place}: got {got:?}\nafter and instead of\n{}",
+            of_these.map(|(_, told)| told.as_str()).collect::<Vec<_>>().join("\n")
+        );
     }
 }
 
