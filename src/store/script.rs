@@ -22,7 +22,8 @@ use std::sync::LazyLock;
 
 use smallvec::SmallVec;
 
-use super::remote::{Call, Piece, Script, StoreError};
+use super::remote::StoreError;
+use super::remote::call::{Answer, Call, Entry, Script, Terms};
 use crate::decision::block::Block;
 use crate::decision::counter::{Packed, Unreadable};
 use crate::decision::limit::{BlockRule, Limit, Mode, Rule, WhileBlocked};
@@ -31,8 +32,9 @@ use crate::decision::time::Timestamp;
 
 pub(super) use self::settle::{After, Closed, forget, settle};
 
-static TAKE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("script/states.lua"), include_str!("script/take.lua"))));
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("script/states.lua"), include_str!("script/take.lua")))
+});
 static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script/refund.lua")));
 
 /// What a store did with the charges of one call.
@@ -41,15 +43,6 @@ pub(super) struct Taken {
     /// By the clock that the counters go by.
     pub(super) now: Timestamp,
     pub(super) charged: bool,
-    /// The state of each key before the call.
-    states: SmallVec<[Packed; 4]>,
-}
-
-/// What a script answered.
-struct Answer {
-    /// By the clock that it went by.
-    now: Timestamp,
-    said: u64,
     /// The state of each key before the call.
     states: SmallVec<[Packed; 4]>,
 }
@@ -71,55 +64,40 @@ pub(super) struct Outcome {
 /// Charges all of `charges`, or none. `names` are those of their keys.
 pub(super) fn take(
     charges: &[Charge<'_>],
-    names: SmallVec<[String; 4]>,
+    names: impl Iterator<Item = String>,
     time: Option<Timestamp>,
-) -> Call<'static> {
+) -> Call {
     let time = time.map(|now| now.as_micros().to_string()).unwrap_or_default();
-    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + 2 * charges.len());
-    args.push(time.into_bytes());
-    for charge in charges {
-        args.push(pack(charge.limit));
-        args.push(kept_ms(charge.limit).to_string().into_bytes());
-    }
-    Call { script: &TAKE, keys: names, args }
+    Call { script: &TAKE, head: time, entries: entries(charges, names) }
 }
 
 /// Takes back what `taken` charged.
-pub(super) fn refund(charges: &[Charge<'_>], names: SmallVec<[String; 4]>, taken: &Taken) -> Call<'static> {
-    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + charges.len());
-    args.push(taken.now.ceil_millis().to_string().into_bytes());
-    args.extend(charges.iter().map(|charge| pack(charge.limit)));
-    Call { script: &REFUND, keys: names, args }
+pub(super) fn refund(charges: &[Charge<'_>], names: impl Iterator<Item = String>, taken: &Taken) -> Call {
+    Call { script: &REFUND, head: taken.now.ceil_millis().to_string(), entries: entries(charges, names) }
 }
 
-impl Answer {
-    fn read(pieces: Vec<Piece>, charges: &[Charge<'_>]) -> Result<Answer, StoreError> {
-        let garbage = |what: &str| StoreError::Garbage(what.into());
-        let mut pieces = pieces.into_iter();
-        let mut number = || match pieces.next() {
-            Some(Piece::Int(number)) => u64::try_from(number).map_err(|_| garbage("a number below zero")),
-            Some(Piece::Bytes(_) | Piece::Nil) | None => Err(garbage("no number where one should be")),
-        };
-        let (seconds, micros, said) = (number()?, number()?, number()?);
-        let now = Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros));
-        let states = charges.iter().map(|charge| match pieces.next() {
-            Some(Piece::Nil) => Ok(Packed::default()),
-            Some(Piece::Bytes(bytes)) => {
-                Packed::read(&bytes, &charge.limit.rule).map_err(|Unreadable| StoreError::WrongType)
-            }
-            Some(Piece::Int(_)) | None => Err(garbage("no state where one should be")),
-        });
-        let states = states.collect::<Result<_, StoreError>>()?;
-        Ok(Answer { now, said, states })
-    }
+fn entries(charges: &[Charge<'_>], names: impl Iterator<Item = String>) -> SmallVec<[Entry; 2]> {
+    let terms = |limit: &Limit| Terms { limit: pack(limit), kept_ms: kept_ms(limit) };
+    names.zip(charges).map(|(key, charge)| Entry { key, terms: terms(charge.limit) }).collect()
+}
+
+/// The states that a script answered with.
+fn states<'c>(
+    answer: &Answer,
+    charges: impl Iterator<Item = &'c Charge<'c>>,
+) -> Result<SmallVec<[Packed; 4]>, StoreError> {
+    let read = |(charge, state): (&Charge<'_>, &Option<Vec<u8>>)| match state {
+        None => Ok(Packed::default()),
+        Some(bytes) => Packed::read(bytes, &charge.limit.rule).map_err(|Unreadable| StoreError::WrongType),
+    };
+    charges.zip(&answer.states).map(read).collect()
 }
 
 impl Taken {
     /// Reads what the script of [`take`] answered.
-    pub(super) fn read(pieces: Vec<Piece>, charges: &[Charge<'_>]) -> Result<Taken, StoreError> {
-        let Answer { now, said, states } = Answer::read(pieces, charges)?;
-        let charged = said == 1;
-        let taken = Taken { now, charged, states };
+    pub(super) fn read(answer: &Answer, charges: &[Charge<'_>]) -> Result<Taken, StoreError> {
+        let (now, charged) = (answer.now, answer.said == 1);
+        let taken = Taken { now, charged, states: states(answer, charges.iter())? };
         let admitted = charges.iter().zip(&taken.states).all(|(charge, state)| {
             charge.limit.mode == Mode::Shadow
                 || judge(charge.limit, state, now).0.judgement == Judgement::Admits
@@ -130,6 +108,15 @@ impl Taken {
         } else {
             Err(StoreError::Garbage("a verdict that does not fit its states".into()))
         }
+    }
+
+    /// Those of the charges that were made. One in shadow mode may not have been.
+    pub(super) fn made<'c>(&self, charges: &[Charge<'c>]) -> SmallVec<[Charge<'c>; 4]> {
+        let admits = |(charge, state): &(&Charge<'_>, &Packed)| {
+            judge(charge.limit, state, self.now).0.judgement == Judgement::Admits
+        };
+        let made = charges.iter().zip(&self.states).filter(|_| self.charged).filter(admits);
+        made.map(|(charge, _)| *charge).collect()
     }
 
     /// What each charge met, and what its key holds once all is settled, in the store's time.

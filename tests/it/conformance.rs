@@ -3,9 +3,11 @@
 mod attempts;
 mod script;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tollgate::clock::Clock;
 use tollgate::decision::key::{KeyHash, KeyHasher};
 use tollgate::decision::limit::Mode;
@@ -17,7 +19,7 @@ use tollgate::store::upstash::UpstashUrl;
 use tollgate::store::{Forgotten, ScriptTime, Store};
 use tollgate::telemetry::Metrics;
 
-use self::script::{Between, Dice, Shape, Step, limits};
+use self::script::{API, Between, Dice, Shape, Step, limits};
 use super::harness::redis::{RedisCluster, RedisServer};
 use super::harness::upstash::Upstash;
 
@@ -62,11 +64,28 @@ fn admits(charges: &[Charge<'_>], tallies: &Tallies) -> bool {
         .all(|(charge, tally)| charge.limit.mode == Mode::Shadow || tally.judgement == Judgement::Admits)
 }
 
+/// How often each limit said what.
+type Seen = BTreeMap<(String, &'static str), usize>;
+
+fn word(judgement: &Judgement) -> &'static str {
+    match judgement {
+        Judgement::Admits => "admits",
+        Judgement::Exceeded { .. } => "exceeded",
+        Judgement::Blocked { began: Some(_), .. } => "blocks",
+        Judgement::Blocked { began: None, .. } => "blocked",
+        Judgement::Waits { .. } => "waits",
+        Judgement::Pending { .. } => "pending",
+        Judgement::Undecided { .. } => "undecided",
+    }
+}
+
 /// Plays the same random requests to both; `runs` of them, each with keys of its own.
-async fn agree(store: &Store, shape: Shape, runs: u64, steps: usize) {
+async fn agree(store: &Store, shape: Shape, runs: u64, steps: usize) -> Seen {
     let limits = limits();
+    let mut seen = Seen::new();
     for run in 0..runs {
-        let mut pair = Pair { store, memory: memory(), now: START, history: Vec::new(), held: Vec::new() };
+        let (memory, history, held) = (memory(), Vec::new(), Vec::new());
+        let mut pair = Pair { store, memory, now: START, history, held, seen };
         let mut dice = Dice::new(run * 1_000 + 7);
         for number in 0..steps {
             let place = format!("run {run}, step {number}");
@@ -81,7 +100,9 @@ async fn agree(store: &Store, shape: Shape, runs: u64, steps: usize) {
                 None => {}
             }
         }
+        seen = pair.seen;
     }
+    seen
 }
 
 /// A store beside memory, to which the same happens.
@@ -93,6 +114,7 @@ struct Pair<'s> {
     history: Vec<(Vec<KeyHash>, String)>,
     /// The attempts that are under way.
     held: Vec<(Charge<'s>, Held)>,
+    seen: Seen,
 }
 
 impl<'s> Pair<'s> {
@@ -104,6 +126,7 @@ impl<'s> Pair<'s> {
         assert_eq!(admits(charges, &got), admits(charges, &expected));
         for (charge, tally) in charges.iter().zip(&expected.list) {
             self.held.extend(tally.held.map(|held| (*charge, held)));
+            *self.seen.entry((charge.limit.policy.to_string(), word(&tally.judgement))).or_default() += 1;
         }
     }
 
@@ -124,6 +147,10 @@ impl<'s> Pair<'s> {
             .collect()
         };
         self.compare(&charges, &told(&expected), &told(&got), place);
+        for (charge, after) in charges.iter().zip(&expected) {
+            let settled = format!("{}, settled", charge.limit.policy);
+            *self.seen.entry((settled, word(&after.judgement))).or_default() += 1;
+        }
     }
 
     async fn forget(&mut self, key: KeyHash) {
@@ -147,13 +174,118 @@ impl<'s> Pair<'s> {
     }
 }
 
+/// As [`agree`], but several requests are made at the same moment, as one after the other in memory. All begin
+/// with one key, which keeps them in order on their way; each moment has a node of its own, which knows of nobody
+/// who is refused. Returns how many requests there were.
+async fn agree_at_once(place: &Place, shape: Shape, runs: u64, moments: usize) -> usize {
+    const AT_ONCE: usize = 6;
+    let limits = limits();
+    let memory = memory();
+    let mut made = 0;
+    for run in 0..runs {
+        let mut dice = Dice::new(run * 1_000 + 11);
+        let mut now = START;
+        for moment in 0..moments {
+            let Step { gap_ms, charges, .. } = dice.step(&limits, shape, run);
+            now = now.plus(Span::from_millis(gap_ms));
+            let first = charges[0].key;
+            let mut requests = vec![charges];
+            for _ in 0..4 * AT_ONCE {
+                let Step { charges, .. } = dice.step(&limits, shape, run);
+                if charges[0].key == first && requests.len() < AT_ONCE {
+                    requests.push(charges);
+                }
+            }
+            let store = shared(place.clone(), ScriptTime::Caller);
+            let got = join_all(requests.iter().map(|charges| store.take(charges, now))).await;
+            for (nth, (charges, got)) in requests.iter().zip(&got).enumerate() {
+                let expected = memory.take(charges, now).await;
+                assert_eq!(answer(got), answer(&expected), "run {run}, moment {moment}, request {nth}");
+            }
+            made += requests.len();
+        }
+    }
+    made
+}
+
 #[tokio::test]
 async fn redis_answers_as_memory_does() {
     let server = RedisServer::start().await;
     let store = shared(node(&server.url()), ScriptTime::Caller);
-    agree(&store, Shape::Any, 270, 200).await;
+    let seen = agree(&store, Shape::Any, 270, 200).await;
+    let to_meet = [
+        ("insistent", "blocked"),
+        ("many-guesses", "exceeded"),
+        ("very-many-guesses", "exceeded"),
+        ("very-many-guesses", "pending"),
+        ("locked", "blocks"),
+        ("locked", "blocked"),
+        ("locked, settled", "blocks"),
+        ("locked-longer", "blocked"),
+        ("backoff", "waits"),
+        ("backoff", "pending"),
+        ("backoff-ip, settled", "waits"),
+        ("backoff-locked, settled", "blocks"),
+        ("shadow-guesses", "exceeded"),
+    ];
+    for (limit, word) in to_meet {
+        assert!(
+            seen.get(&(limit.to_owned(), word)).is_some_and(|&count| count >= 10),
+            "{limit} {word}: {seen:?}"
+        );
+    }
     // Nothing was decided in the node but what is known to be refused.
     assert!(server.calls().await > 1_000);
+}
+
+#[tokio::test]
+async fn requests_that_share_a_call_are_answered_one_after_the_other() {
+    let server = RedisServer::start().await;
+    let made = agree_at_once(&node(&server.url()), Shape::Any, 45, 40).await;
+    let calls = server.calls().await as usize;
+    assert!(made > 5_000 && calls < made / 2, "{calls} calls for {made} requests");
+}
+
+/// One key is spoilt in some way; whoever asks for others at the same moment does not notice.
+#[tokio::test]
+async fn a_spoilt_key_is_the_trouble_of_its_own_requests() {
+    let spoilt: [&[&str]; 5] = [
+        &["RPUSH", "x"],
+        &["SET", "rr"],
+        // Of sub-buckets: cut off, and with a section that is not there.
+        &["SET", "m"],
+        &["SET", "m\x01\x00\x09"],
+        // A block that is cut off.
+        &["SET", "R..."],
+    ];
+    let limits = limits();
+    for (number, how) in spoilt.into_iter().enumerate() {
+        let server = RedisServer::start().await;
+        let store = shared(node(&server.url()), ScriptTime::Server);
+        let at = |limit: usize, value| script::charge(&limits[limit], value);
+        store.take(&[at(API, 1)], Clock::system().now()).await;
+        let keys = server.counters().await;
+        server.must(&["DEL", &keys[0]]).await;
+        server.must(&[&[how[0], keys[0].as_str()], &how[1..]].concat()).await;
+        let requests = [
+            vec![at(API, 1)],
+            vec![at(0, 2)],
+            vec![at(API, 3), at(API, 1)],
+            vec![at(API, 1), at(API, 3)],
+            vec![at(0, 2)],
+            vec![at(API, 3)],
+            vec![at(0, 2)],
+        ];
+        let taken = join_all(requests.iter().map(|charges| store.take(charges, Clock::system().now()))).await;
+        let admitted: Vec<bool> = requests.iter().zip(&taken).map(|(of, got)| admits(of, got)).collect();
+        assert_eq!(admitted, [false, true, false, false, true, true, false], "{how:?}");
+        // What went wrong is told apart from what was refused, and charged nothing to the key that is well.
+        let first = |nth: usize| &taken[nth].list[0];
+        assert!(matches!(first(0).judgement, Judgement::Undecided { .. }), "{how:?}: {:?}", first(0));
+        assert!(matches!(first(6).judgement, Judgement::Exceeded { .. }), "{how:?}: {:?}", first(6));
+        assert_eq!(first(5).windows[0].used, 0, "{how:?}");
+        assert_eq!(server.counters().await.len(), 3, "case {number}");
+    }
 }
 
 #[tokio::test]

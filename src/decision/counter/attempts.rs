@@ -14,7 +14,7 @@ use crate::decision::time::{Span, Timestamp};
 /// How long an attempt may be under way: longer than a backend is waited for.
 pub const LEASE: Span = Span::from_secs(120);
 /// How many attempts of one key may be under way: their leases are read for each decision.
-pub(super) const UNDER_WAY_MAX: usize = 1024;
+pub const UNDER_WAY_MAX: usize = 1024;
 /// When to ask again while attempts under way could use up what is left.
 const PENDING_RETRY: Span = Span::from_secs(1);
 

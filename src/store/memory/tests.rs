@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyHash, KeyHasher, KeyPart, KeySpec, LimitId, Missing, PartTag};
-use crate::decision::limit::{
-    BlockRule, Limit, OnStoreError, Rule, Shown, WhileBlocked, Window, Windows,
-};
+use crate::decision::limit::{BlockRule, Limit, OnStoreError, Rule, Shown, WhileBlocked, Window, Windows};
 use crate::decision::time::Span;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);

@@ -2,13 +2,14 @@
 
 use std::sync::LazyLock;
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
-use super::super::remote::{Call, Piece, Script, StoreError};
-use super::{Answer, kept_ms, pack, u48};
+use super::super::remote::StoreError;
+use super::super::remote::call::{Answer, Call, Entry, Script, Terms};
+use super::{kept_ms, pack, states, u48};
 use crate::decision::block::Block;
 use crate::decision::counter::{LEASE, Packed};
-use crate::decision::tally::{Aftermath, Charge, Held, Judgement, Outcome, Settlement};
+use crate::decision::tally::{Aftermath, Held, Judgement, Outcome, Settlement};
 use crate::decision::time::Timestamp;
 
 static SETTLE: LazyLock<Script> =
@@ -34,35 +35,32 @@ pub(in crate::store) struct After {
 /// Settles attempts that [`super::take`] reserved. `names` are those of their keys.
 pub(in crate::store) fn settle(
     settlements: &[Settlement<'_>],
-    names: SmallVec<[String; 4]>,
+    names: impl Iterator<Item = String>,
     time: Option<Timestamp>,
-) -> Call<'static> {
-    let time = time.map(|now| now.as_micros().to_string()).unwrap_or_default();
-    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + 2 * settlements.len());
-    args.push(time.into_bytes());
-    for settlement in settlements {
-        args.push(terms(settlement));
-        args.push(kept_ms(settlement.charge.limit).to_string().into_bytes());
-    }
-    Call { script: &SETTLE, keys: names, args }
+) -> Call {
+    let head = time.map(|now| now.as_micros().to_string()).unwrap_or_default();
+    let entries = names.zip(settlements).map(|(key, settlement)| Entry { key, terms: terms(settlement) });
+    Call { script: &SETTLE, head, entries: entries.collect() }
 }
 
 /// Forgets what stands under a name.
-pub(in crate::store) fn forget(name: String) -> Call<'static> {
-    Call { script: &FORGET, keys: SmallVec::from_iter([name]), args: SmallVec::new() }
+pub(in crate::store) fn forget(name: String) -> Call {
+    let terms = Terms { limit: Vec::new(), kept_ms: 0 };
+    Call { script: &FORGET, head: String::new(), entries: smallvec![Entry { key: name, terms }] }
 }
 
 /// The outcome and the end of the lease stand before the limit.
-fn terms(settlement: &Settlement<'_>) -> Vec<u8> {
+fn terms(settlement: &Settlement<'_>) -> Terms {
     let outcome = match settlement.outcome {
         Outcome::Neither => 0,
         Outcome::Failure => 1,
         Outcome::Success => 2,
     };
-    let mut terms = vec![outcome];
-    terms.extend(u48(held_at(settlement).ceil_millis() + LEASE.as_millis()));
-    terms.extend(pack(settlement.charge.limit));
-    terms
+    let limit = settlement.charge.limit;
+    let mut packed = vec![outcome];
+    packed.extend(u48(held_at(settlement).ceil_millis() + LEASE.as_millis()));
+    packed.extend(pack(limit));
+    Terms { limit: packed, kept_ms: kept_ms(limit) }
 }
 
 fn held_at(settlement: &Settlement<'_>) -> Timestamp {
@@ -73,16 +71,16 @@ fn held_at(settlement: &Settlement<'_>) -> Timestamp {
 impl Closed {
     /// Reads what the script of [`settle`] answered.
     pub(in crate::store) fn read(
-        pieces: Vec<Piece>,
+        answer: &Answer,
         settlements: &[Settlement<'_>],
     ) -> Result<Closed, StoreError> {
-        let charges: SmallVec<[Charge<'_>; 4]> = settlements.iter().map(|it| it.charge).collect();
-        let Answer { now, said, states } = Answer::read(pieces, &charges)?;
+        let states = states(answer, settlements.iter().map(|settlement| &settlement.charge))?;
+        let now = answer.now;
         let after = settlements.iter().zip(states).map(|(settlement, state)| close(settlement, state, now));
         let closed = Closed { now, after: after.collect() };
         let begun = closed.after.iter().filter(|after| after.began()).count();
         // The script and this program read one state alike, or one of them is not to be trusted.
-        if u64::try_from(begun) == Ok(said) {
+        if i64::try_from(begun) == Ok(answer.said) {
             Ok(closed)
         } else {
             Err(StoreError::Garbage("blocks that do not fit their states".into()))
@@ -117,4 +115,21 @@ fn close(settlement: &Settlement<'_>, mut state: Packed, now: Timestamp) -> Afte
         state.block = Some(block);
     }
     After { aftermath, state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::counter::UNDER_WAY_MAX;
+
+    #[test]
+    fn scripts_know_how_long_and_how_many_attempts_may_be_under_way() {
+        let lease_ms = LEASE.as_millis();
+        let states = format!("local LEASE, UNDER_WAY_MAX = {lease_ms}, {UNDER_WAY_MAX}\n");
+        assert!(include_str!("states.lua").contains(&states));
+        assert!(
+            include_str!("refund.lua")
+                .contains(&format!("ends = unpack('<I2', state, first), first + 2, at_ms + {lease_ms}\n"))
+        );
+    }
 }

@@ -2,7 +2,7 @@
 --
 -- How limits and states are packed, and why, is told where they are packed and unpacked.
 
--- Each local that a function shares with what is around it costs every call, so these two share none.
+-- Each local that a function shares with what is around it costs every call, so these share next to none.
 
 -- Whether a limit has a window too large for exact times.
 local function has_large(limit, count)
@@ -466,9 +466,9 @@ local function others(sec, usec, now_us, now_ms, at_ms, has_large, others)
     set(key, plan, plan.tag, plan.state:sub(plan.first), ttl)
   end
 
-  -- Settles the attempt whose lease is until `ends`; an error if the state is not one of ours. `begun` if it began a
-  -- block. Outcomes are 0 neither, 1 a failure, 2 a success.
-  local function settle(key, state, limit, ttl, ends, outcome)
+  -- Settles the attempt whose lease is until `ends`; an error if the state is not one of ours. `tag` and `body` are to
+  -- be set, no body if nothing is left; `begun` if it begins a block. Outcomes are 0 neither, 1 a failure, 2 a success.
+  local function settle(key, state, limit, ends, outcome)
     local plan = open(key, state, limit)
     if plan.err then return plan end
     local attempts, held = open_attempts(plan), false
@@ -489,14 +489,11 @@ local function others(sec, usec, now_us, now_ms, at_ms, has_large, others)
     end
     local is_remembered = plan.forget_us and plan.forget_us > now_us
     if #attempts > 0 or attempts.failed ~= '' or attempts.row > 0 or is_remembered then
-      local tag, body = close_attempts(plan, attempts)
-      set(key, plan, tag, body, ttl)
-    elseif state then
-      call('DEL', key)
+      plan.tag, plan.body = close_attempts(plan, attempts)
     end
     return plan
   end
 
-  return { judge = judge, charge = charge, block = block, fail = fail, settle = settle }
+  return { judge = judge, charge = charge, block = block, fail = fail, settle = settle, set = set }
 end
 

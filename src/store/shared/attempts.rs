@@ -33,13 +33,12 @@ impl SharedStore {
             });
         put(&mut all, &in_node, self.settle_here(&pick(settlements, &in_node), now));
         let theirs = pick(settlements, &in_store);
-        let names: SmallVec<[String; 4]> = theirs.iter().map(|it| self.name(it.charge.key)).collect();
-        let settle = async |group: &Group| {
-            let members = pick(&theirs, &group.members);
-            (group.members.clone(), self.settle_group(&members, &names, group, now).await)
+        let charges: SmallVec<[Charge<'_>; 4]> = theirs.iter().map(|settlement| settlement.charge).collect();
+        let settle = async |group: Group| {
+            let settled = self.settle_group(&pick(&theirs, &group.members), &group, now).await;
+            (group.members, settled)
         };
-        let groups = self.groups(&names);
-        for (members, settled) in join_all(groups.iter().map(settle)).await {
+        for (members, settled) in join_all(self.groups(&charges).into_iter().map(settle)).await {
             let places: SmallVec<[usize; 4]> =
                 members.iter().filter_map(|&member| in_store.get(member).copied()).collect();
             put(&mut all, &places, settled);
@@ -55,7 +54,7 @@ impl SharedStore {
     /// See [`crate::store::Store::forget`].
     pub(in crate::store) async fn forget(&self, key: KeyHash) -> Forgotten {
         let name = self.name(key);
-        let told = self.call(self.remote.lane(&name), &script::forget(name)).await;
+        let told = self.call(self.remote.lane(&name), script::forget(name)).await;
         self.local.forget(self.rekey.rekey(key));
         self.denied.forget(key);
         match told {
@@ -69,11 +68,10 @@ impl SharedStore {
     async fn settle_group(
         &self,
         settlements: &[Settlement<'_>],
-        names: &[String],
         group: &Group,
         now: Timestamp,
     ) -> Aftermaths {
-        match self.close(settlements, names, group, now).await {
+        match self.close(settlements, group, now).await {
             Ok(closed) => self.learn_closed(settlements, closed, now),
             Err(_) => {
                 self.metrics.unsettled(settlements.len());
@@ -87,23 +85,21 @@ impl SharedStore {
     async fn close(
         &self,
         settlements: &[Settlement<'_>],
-        names: &[String],
         group: &Group,
         now: Timestamp,
     ) -> Result<Closed, StoreError> {
-        let names = group.members.iter().filter_map(|&index| names.get(index).cloned()).collect();
-        let call = script::settle(settlements, names, self.time_of(now));
+        let call = || script::settle(settlements, group.names.iter().cloned(), self.time_of(now));
         let was_open = self.breaker(group.lane).is_open();
         let watch = self.clock.stopwatch();
-        let mut answer = self.call(group.lane, &call).await;
+        let mut answer = self.call(group.lane, call()).await;
         if let Err(error) = &answer
             && error.nothing_ran()
             && !was_open
         {
             let left = self.timeout.saturating_sub(watch.elapsed());
-            answer = self.call_within(left, group.lane, &call).await;
+            answer = self.call_within(left, group.lane, call()).await;
         }
-        Closed::read(answer?, settlements).inspect_err(|error| self.failed(group.lane, error))
+        Closed::read(&answer?, settlements).inspect_err(|error| self.failed(group.lane, error))
     }
 
     /// Keeps what a call told, and brings its judgements to this node's time. See [`SharedStore::learn`].

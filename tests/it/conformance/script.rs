@@ -112,8 +112,8 @@ pub(super) fn limits() -> Vec<Limit> {
         prolonged(blocked(limit("insistent", windows(&[(3, 8_000)], 1), 1), 150, 20)),
         limit("guesses", failures(&[(2, 4_000), (5, 90_000)]), 1),
         of_account(limit("many-guesses", failures(&[(14, 60_000), (30, 600_000)]), 1)),
-        limit("very-many-guesses", failures(&[(20, 3_000), (70, 300_000)]), 1),
-        blocked(of_account(limit("locked", failures(&[(3, 20_000)]), 1)), 200, 60),
+        limit("very-many-guesses", failures(&[(20, 3_000), (66, 3_600_000)]), 1),
+        blocked(of_account(limit("locked", failures(&[(3, 200_000)]), 1)), 200, 60),
         prolonged(blocked(limit("locked-longer", failures(&[(2, 30_000)]), 1), 150, 20)),
         of_account(limit("backoff", backoff(1_000, 200, 20), 1)),
         limit("backoff-ip", backoff(300, 150, 5), 1),
@@ -127,6 +127,8 @@ pub(super) fn limits() -> Vec<Limit> {
 }
 
 const SMALL: usize = 17;
+/// One with a large window and no more.
+pub(super) const API: usize = SMALL;
 
 pub(super) fn charge(limit: &Limit, value: u64) -> Charge<'_> {
     let mut writer = KeyHasher::new([5; 16]).key(limit.id);

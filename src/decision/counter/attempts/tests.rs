@@ -143,10 +143,7 @@ fn one_attempt_at_a_time_where_each_failure_has_its_wait() {
     let limit = limit(backoff(), &account());
     let mut counter = Counter::default();
     counter.charge(&limit.rule, 1, at(0));
-    assert_eq!(
-        counter.tally(&limit.rule, 1, at(0)).judgement,
-        Judgement::Pending { retry_at: at(1000) }
-    );
+    assert_eq!(counter.tally(&limit.rule, 1, at(0)).judgement, Judgement::Pending { retry_at: at(1000) });
     let after = counter.settle(&limit, at(0), Outcome::Failure, at(50));
     assert_eq!(after, Aftermath { judgement: Judgement::Waits { retry_at: at(1050) }, failures: 1 });
 }
