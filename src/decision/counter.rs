@@ -6,6 +6,7 @@
 //! counted a little too long, never too short, so no window of length W ever holds more than N.
 
 mod buckets;
+mod frozen;
 mod keep;
 mod many;
 mod packed;
