@@ -8,7 +8,7 @@ pub mod refusals;
 
 pub use self::failures::FailureLog;
 pub use self::metrics::{
-    LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges, StoreMetrics, UpstreamFailure,
-    UpstreamMetrics, Verdict,
+    DataDirMetrics, LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges, StoreMetrics,
+    UpstreamFailure, UpstreamMetrics, Verdict,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

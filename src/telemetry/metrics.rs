@@ -1,6 +1,7 @@
 //! Prometheus metrics. Every label value comes from the configuration or from a closed set,
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
+mod data_dir;
 mod family;
 mod route;
 mod store;
@@ -15,6 +16,7 @@ use prometheus::{Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntG
 use crate::decision::time::Timestamp;
 use family::Family;
 
+pub use data_dir::DataDirMetrics;
 pub use route::{LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
@@ -42,6 +44,7 @@ struct Inner {
     store_blocks: IntGauge,
     store_overflows: IntCounter,
     store: StoreMetrics,
+    data_dir: DataDirMetrics,
 }
 
 /// The reloads of one result.
@@ -110,6 +113,7 @@ impl Metrics {
                 "Charges that went to a shared counter because the table was full.",
             )?,
             store: StoreMetrics::new(&registry)?,
+            data_dir: DataDirMetrics::new(&registry)?,
             registry: registry.clone(),
         };
         register_process(&registry)?;
@@ -129,6 +133,11 @@ impl Metrics {
     /// The handles of the store.
     pub fn store(&self) -> StoreMetrics {
         self.0.store.clone()
+    }
+
+    /// The handles of the folder that outlives the process.
+    pub fn data_dir(&self) -> DataDirMetrics {
+        self.0.data_dir.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

@@ -4,10 +4,14 @@
 //! that it shares with others of its kind: each counts at least what the key did, so whoever is
 //! admitted by one of them may be admitted, and nobody slips through uncounted.
 
+mod frozen;
+
 use std::collections::HashMap;
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
+
+pub(super) use self::frozen::{Full, Part, Record};
 
 use super::blocks::Blocks;
 use super::slab::{Slab, Slot, SlotKey};
@@ -27,11 +31,13 @@ pub(super) struct Shard {
     shared: HashMap<SharedKey, Counter>,
     shared_max: usize,
     blocks: Blocks,
+    /// How often something was counted or blocked.
+    changes: u64,
 }
 
 /// A shared counter: which limit, which row, which of its counters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct SharedKey {
+pub(super) struct SharedKey {
     limit: crate::decision::key::LimitId,
     row: u8,
     column: u8,
@@ -60,6 +66,7 @@ impl Shard {
             shared: HashMap::new(),
             shared_max: (keys_max / 4).max(usize::from(COLUMNS * ROWS)),
             blocks: Blocks::new((keys_max / 4).max(16)),
+            changes: 0,
         }
     }
 
@@ -99,6 +106,7 @@ impl Shard {
     /// Makes a charge that [`Shard::tally`] admitted.
     pub(super) fn charge(&mut self, charge: &Charge<'_>, now: Timestamp) {
         let Limit { rule, cost, .. } = charge.limit;
+        self.changes += 1;
         if let Some(index) = self.find(charge.key) {
             self.slab.get_mut(index).counter.charge(rule, cost.get(), now);
             return;
@@ -140,6 +148,7 @@ impl Shard {
         retry_at: Timestamp,
         now: Timestamp,
     ) -> Timestamp {
+        self.changes += 1;
         self.blocks.start(key, rule, retry_at, now)
     }
 
