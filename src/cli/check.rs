@@ -58,7 +58,7 @@ fn summary(path: &Path, config: &Config) -> String {
     let plural = if routes.len() == 1 { "" } else { "s" };
     let mut text = format!("{} is sound: {} route{plural}\n", path.display(), routes.len());
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "store: {}", config.store);
+    let _ = writeln!(text, "store: {}, data in {}", config.store, config.store.data_dir.display());
     for (route, written) in routes.iter().zip(&config.texts) {
         text.push('\n');
         text.push_str(&heading(route, written));
@@ -207,7 +207,8 @@ mod tests {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let verdict = check(&path, &Environment::empty(), &mut out, &mut err).unwrap();
         let bare = |bytes: Vec<u8>| {
-            String::from_utf8(bytes).unwrap().replace(path.to_str().unwrap(), "gateway.yaml")
+            let text = String::from_utf8(bytes).unwrap().replace(path.to_str().unwrap(), "gateway.yaml");
+            text.replace(folder.path().to_str().unwrap(), ".")
         };
         (verdict, bare(out), bare(err))
     }
@@ -241,7 +242,7 @@ upstreams: { app: { servers: [127.0.0.1:8000] } }
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 2 routes
-store: memory, 1000000 keys
+store: memory, 1000000 keys, data in ./data
 
 POST a.example/login → app (login)
     by ip: at most 2 in any 1m, 3 in any 1h; then blocked for 15m
@@ -264,6 +265,7 @@ any method /* → app (rest)
         let (verdict, out, err) = checked(&format!(
             "{HEAD}store:
   kind: redis
+  data_dir: /var/lib/tollgate
   url: [\"redis://ada:hunter2-hunter2-hunter2@10.0.0.1:7000\", \"redis://:hunter2@10.0.0.2:7000\", redis://10.0.0.3:7000]
   on_error: closed
 routes:
@@ -279,7 +281,7 @@ user: {{ cookie: sid }}
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 1 route
-store: Redis cluster by 3 nodes, prefix tg:, 10ms
+store: Redis cluster by 3 nodes, prefix tg:, 10ms, data in /var/lib/tollgate
 
 any method /* → app (all)
     by ip: at most 1 in any 1s; refused while the store is away
