@@ -1,6 +1,7 @@
 //! The composition root: the only place that names every adapter and puts them together.
 
 mod bind;
+mod data_dir;
 mod reload;
 mod store;
 
@@ -14,8 +15,10 @@ use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
+use self::data_dir::DataDir;
 use self::reload::Reloader;
 use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
@@ -25,6 +28,7 @@ use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
+pub use self::data_dir::DataDirError;
 
 /// How often the log is told what it was spared.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +54,10 @@ pub struct App {
     listeners: Listeners,
     stop: watch::Sender<bool>,
     reload: mpsc::Sender<()>,
+    /// Ends with the last snapshot of the counters.
+    keeper: Option<JoinHandle<()>>,
+    /// Nobody else has the folder while this is here.
+    _data: DataDir,
 }
 
 /// Why a gateway did not start.
@@ -61,6 +69,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
     #[error("the system gives no random numbers")]
@@ -97,8 +107,12 @@ impl App {
         let admin_address = bound(&admin_listener)?;
 
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let store = store::open(&config.store, metrics.store(), clock.clone())?;
-        let gateway = Arc::new(Gateway::new(store, clock, store::hasher(&config.store)?, metrics.clone()));
+        let data = DataDir::open(&config.store.data_dir, &metrics.data_dir())?;
+        let mut store = store::open(&config.store, metrics.store(), clock.clone())?;
+        // Nobody is served yet who would wait for it.
+        let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
+        let hasher = store::hasher(&config.store, &data);
+        let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone()));
         let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
@@ -123,11 +137,12 @@ impl App {
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
+        let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
         let reloader = Reloader { source, frozen, live, gateway };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload })
+        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, keeper, _data: data })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -144,12 +159,21 @@ impl App {
         self.reload.clone()
     }
 
-    /// Stops accepting and lets requests in flight finish for at most `drain`; whether all did.
-    pub async fn stop(self, drain: Duration) -> bool {
+    /// Stops accepting and lets requests in flight finish for at most `drain`, or until `hurry` is there; whether all
+    /// did. What was counted is on disk then, and another gateway may have the folder.
+    pub async fn stop(self, drain: Duration, hurry: impl Future<Output = ()>) -> bool {
         self.readiness.set(Phase::Draining);
-        let drained = self.listeners.stop(drain).await;
+        let drained = tokio::select! {
+            drained = self.listeners.stop(drain) => drained,
+            () = hurry => false,
+        };
         // The other tasks are gone already if nobody receives.
         let _ = self.stop.send(true);
+        if let Some(keeper) = self.keeper
+            && let Err(error) = keeper.await
+        {
+            tracing::error!(%error, "the counters were not saved a last time");
+        }
         drained
     }
 }

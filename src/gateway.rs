@@ -29,6 +29,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{Cause, Grounds, Permit, conclude};
 use crate::store::Store;
+use crate::store::snapshot::Snapshots;
 use crate::telemetry::{FailureLog, Metrics, RefusalLine, RefusalLog, StoreGauges, Verdict};
 
 /// Decides every request. Lives as long as the process; the policies come and go.
@@ -136,6 +137,11 @@ impl Gateway {
     /// Gives back what spent counters hold.
     pub fn sweep(&self) {
         self.store.sweep(self.clock.now());
+    }
+
+    /// Writes the counters down, if they end with this process and anything was counted. Blocks until it is done.
+    pub fn save(&self, snapshots: &Snapshots) {
+        snapshots.save(&self.store);
     }
 
     /// Tells the log how many lines it was spared, if any.

@@ -18,6 +18,7 @@ mod metrics;
 mod paths;
 mod rejects;
 mod reload;
+mod restart;
 mod shared;
 mod shipped;
 mod tidy;
