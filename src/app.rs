@@ -24,6 +24,7 @@ use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::gateway::{Gateway, Policies};
+use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
 
@@ -34,6 +35,8 @@ pub use self::data_dir::DataDirError;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How many reports go by between two sweeps of spent counters.
 const REPORTS_A_SWEEP: u32 = 15;
+/// And how many between two clean-ups of the journal: an hour.
+const REPORTS_A_CLEANUP: u32 = 3600;
 /// Idle connections kept to backends, a worker.
 const IDLE_CONNECTIONS: usize = 512;
 /// Retries are counted by upstream; Pingora's own bound only has to be out of the way.
@@ -58,6 +61,7 @@ pub struct App {
     keeper: Option<JoinHandle<()>>,
     /// Nobody else has the folder while this is here.
     _data: DataDir,
+    gateway: Arc<Gateway>,
 }
 
 /// Why a gateway did not start.
@@ -112,7 +116,14 @@ impl App {
         // Nobody is served yet who would wait for it.
         let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
         let hasher = store::hasher(&config.store, &data);
-        let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone()));
+        let journal = JournalSpec {
+            folder: config.store.data_dir.clone(),
+            retention: config.retention,
+            seal_key: data.seal_key,
+            hash_check: store::hash_check(&hasher),
+        };
+        let journal = Journal::open(journal, metrics.journal(), clock.clone());
+        let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
@@ -138,11 +149,11 @@ impl App {
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
-        let reloader = Reloader { source, frozen, live, gateway };
+        let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, keeper, _data: data })
+        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, keeper, gateway, _data: data })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -174,6 +185,7 @@ impl App {
         {
             tracing::error!(%error, "the counters were not saved a last time");
         }
+        self.gateway.close().await;
         drained
     }
 }
@@ -220,12 +232,15 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    for round in (0..REPORTS_A_SWEEP).cycle() {
+    for round in (0..REPORTS_A_CLEANUP).cycle() {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(REPORT_EVERY) => gateway.report_suppressed(),
         }
-        if round > 0 {
+        if round == 0 {
+            gateway.tidy_journal();
+        }
+        if round % REPORTS_A_SWEEP > 0 {
             continue;
         }
         let gateway = Arc::clone(&gateway);

@@ -10,9 +10,12 @@ pub mod snapshot;
 pub mod spec;
 pub mod upstash;
 
+use smallvec::SmallVec;
+
 use crate::clock::Clock;
-use crate::decision::key::KeyHasher;
-use crate::decision::tally::{Charge, Tallies};
+use crate::decision::block::Block;
+use crate::decision::key::{KeyHash, KeyHasher};
+use crate::decision::tally::{Aftermath, Charge, Settlement, Tallies};
 use crate::decision::time::Timestamp;
 use crate::telemetry::StoreMetrics;
 
@@ -29,6 +32,14 @@ pub struct Store(Place);
 enum Place {
     Memory(MemoryStore),
     Shared(Box<SharedStore>),
+}
+
+/// How much of a shared store answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    Up,
+    Partly,
+    Away,
 }
 
 /// What a store holds right now.
@@ -76,11 +87,20 @@ impl Store {
         }
     }
 
-    /// Looks after the connection to a shared store until it is dropped.
-    pub async fn watch(&self) {
+    /// Looks after the connection to a shared store until it is dropped; `note` is told of each change.
+    pub async fn watch(&self, note: &(dyn Fn(Availability) + Sync)) {
         match &self.0 {
             Place::Memory(_) => std::future::pending().await,
-            Place::Shared(shared) => shared.watch().await,
+            Place::Shared(shared) => shared.watch(note).await,
+        }
+    }
+
+    /// Holds a block that was known before this process began, and what the next one follows on.
+    pub fn hold(&self, key: KeyHash, block: Block, now: Timestamp) {
+        match &self.0 {
+            Place::Memory(memory) => memory.hold(key, block, now),
+            // The store itself remembers; this node looks at its journal's book first.
+            Place::Shared(_) => {}
         }
     }
 
@@ -100,6 +120,23 @@ impl Store {
         match &self.0 {
             Place::Memory(memory) => memory.peek(charges, now),
             Place::Shared(shared) => shared.peek(charges, now),
+        }
+    }
+
+    /// Settles attempts that [`Store::take`] reserved, each where it was reserved; what each key says
+    /// afterwards. A failure that uses up what its key had begins the block of its limit.
+    pub async fn settle(&self, settlements: &[Settlement<'_>], now: Timestamp) -> SmallVec<[Aftermath; 4]> {
+        match &self.0 {
+            Place::Memory(memory) => memory.settle(settlements, now),
+            Place::Shared(shared) => shared.settle_attempts(settlements, now).await,
+        }
+    }
+
+    /// Forgets all that is known of a key: what it counted, its block, and those before it.
+    pub async fn forget(&self, key: KeyHash, now: Timestamp) {
+        match &self.0 {
+            Place::Memory(memory) => memory.forget(key),
+            Place::Shared(shared) => shared.forget(key, now).await,
         }
     }
 

@@ -25,7 +25,6 @@ pub(super) struct DataDir {
     /// What keys are hashed under, where no store is shared.
     pub(super) hash_secret: [u8; 16],
     /// What values are sealed under that are written to disk.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the journal of blocks and events seals with it"))]
     pub(super) seal_key: [u8; 32],
     /// None if nothing can be kept there; the secrets are of this process alone then.
     pub(super) folder: Option<PathBuf>,

@@ -10,7 +10,7 @@ use super::StartError;
 use super::data_dir::{DataDir, derived, random};
 use crate::admin::StoreState;
 use crate::clock::Clock;
-use crate::decision::key::KeyHasher;
+use crate::decision::key::{KeyHash, KeyHasher, LimitId};
 use crate::decision::policy::Rules;
 use crate::gateway::Gateway;
 use crate::store::snapshot::Snapshots;
@@ -34,6 +34,11 @@ pub(super) fn hasher(spec: &StoreSpec, data: &DataDir) -> KeyHasher {
             KeyHasher::new(shared_secret(text))
         }
     }
+}
+
+/// A fixed text under the secret of the keys: another one tells that keys on disk are of no use any more.
+pub(super) fn hash_check(hasher: &KeyHasher) -> KeyHash {
+    hasher.key(LimitId::derive(&["which secret keys are hashed under"])).finish()
 }
 
 /// The same in every gateway that knows the same secret. The prefix has no part in it: it keeps
@@ -104,7 +109,6 @@ pub(super) fn state(up: bool, rules: &Rules, ready_needs_store: bool) -> StoreSt
 mod tests {
     use super::*;
     use crate::config::{self, Config, Environment};
-    use crate::decision::key::{KeyHash, LimitId};
 
     fn config(rest: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();

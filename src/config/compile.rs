@@ -3,6 +3,7 @@
 //! Whatever could be read is checked, also where something else is wrong already, so that one run
 //! tells every mistake.
 
+mod guard;
 mod identity;
 mod limit;
 mod network;
@@ -31,7 +32,9 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let client = identity::client(file);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
-    let routes = route::routes(file, &policies, &mut reader.findings);
+    let suspicion = guard::suspicion(file, &mut reader.findings);
+    let routes = route::routes(file, &policies, suspicion.as_deref(), &mut reader.findings);
+    let retention = guard::retention(file, &mut reader.findings);
     let headers = file.responses.as_ref().and_then(header_style);
     let cors = file.responses.as_ref().and_then(|responses| cors(responses, &mut reader.findings));
     let access = file
@@ -41,7 +44,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let store = store::store(file, reader);
     let (routes, texts) = routes?;
     // Ties were told with their places already.
-    let rules = Rules::new(routes, access?, client?, headers?, cors?).ok()?;
+    let rules = Rules::new(routes, access?, client?, headers?, cors?, suspicion?).ok()?;
     network::warn_of_idle_readiness(file, &rules, &mut reader.findings);
     file.version?;
     Some(Config {
@@ -53,6 +56,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         listen: listen?,
         admin: admin?,
         log: file.events.as_ref()?.log?,
+        retention: retention?,
         workers: file.server.as_ref()?.workers?.0 as usize,
     })
 }

@@ -1,5 +1,6 @@
 //! The file as it is written: one declaration a section, from which come reader, defaults and schema.
 
+pub(crate) mod guard;
 pub(crate) mod limit;
 pub(crate) mod route;
 pub(crate) mod server;
@@ -11,6 +12,7 @@ use super::place::Located;
 use super::reader::{Definitions, Value as _};
 use super::section::section;
 use super::value::text::{Name, Whole};
+use guard::Suspicion;
 use limit::Limit;
 use route::{Responses, Route};
 use server::{Access, Admin, ClientIp, Events, Listener, Server, Upstream, User};
@@ -41,9 +43,11 @@ section! {
         default("{}") "policies" policies: Named<Name, Vec<Located<Limit>>>;
         /// What is proxied where under which limits. The most specific match wins, whatever the order.
         required "routes" routes: NonEmpty<Located<Route>>;
+        /// What adds up against a client over all routes, until it is blocked.
+        default("[]") "suspicion" suspicion: Vec<Located<Suspicion>>;
         /// What clients are told.
         default("{}") "responses" responses: Responses;
-        /// What is written to standard output.
+        /// What is written to standard output, and how long it is kept.
         default("{}") "events" events: Events;
         /// The process itself.
         default("{}") "server" server: Server;

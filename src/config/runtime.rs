@@ -6,6 +6,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::policy::Rules;
+use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
 use crate::identity::UserRules;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
@@ -23,6 +24,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     pub admin: AdminSpec,
     pub log: LogFormat,
+    /// How long events are kept.
+    pub retention: Span,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
     /// What each route matches, as it was written, in the order of the file.
@@ -58,6 +61,7 @@ pub struct Frozen {
     workers: usize,
     store: Arc<StoreSpec>,
     log: LogFormat,
+    retention: Span,
 }
 
 impl Frozen {
@@ -68,12 +72,13 @@ impl Frozen {
             workers: config.workers,
             store: Arc::clone(&config.store),
             log: config.log,
+            retention: config.retention,
         }
     }
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin, workers, store, log } = Frozen::of(other);
+        let Frozen { listen, admin, workers, store, log, retention } = Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
             ("admin.address", self.admin.address != admin.address),
@@ -83,6 +88,7 @@ impl Frozen {
             ("admin.metrics_public", self.admin.metrics_public != admin.metrics_public),
             ("admin.ready_needs_store", self.admin.ready_needs_store != admin.ready_needs_store),
             ("events.log", self.log != log),
+            ("events.retention", self.retention != retention),
         ];
         named(differs).chain(of_stores(&self.store.kind, &store.kind)).collect()
     }

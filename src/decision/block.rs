@@ -1,6 +1,6 @@
 //! The block of one key, and how long the next one would be.
 
-use super::limit::BlockRule;
+use super::limit::{BlockRule, WhileBlocked};
 use super::time::Timestamp;
 
 /// A key is blocked until then, and remembered a while longer.
@@ -24,5 +24,17 @@ impl Block {
         };
         let until = now.plus(rule.span_at(u32::from(level))).max(retry_at);
         Block { until, level, forget_at: until.plus(rule.forget) }
+    }
+
+    /// The same block after another request of its key; none if nothing changes.
+    pub fn after_another(self, rule: Option<&BlockRule>, now: Timestamp) -> Option<Block> {
+        let rule = rule?;
+        match rule.while_blocked {
+            WhileBlocked::Stands => None,
+            WhileBlocked::Prolongs => {
+                let until = now.plus(rule.span_at(u32::from(self.level)));
+                (until > self.until).then(|| Block { until, forget_at: until.plus(rule.forget), ..self })
+            }
+        }
     }
 }

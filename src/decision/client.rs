@@ -37,23 +37,66 @@ pub struct Client {
 }
 
 impl Client {
+    /// An address alone, as an operator names one.
+    pub fn of_address(address: IpAddr, ipv6_prefix: u8) -> Client {
+        Client { address: canonical(address), peer_is_trusted: false, ipv6_prefix }
+    }
+
     /// What the client is counted by: a tag of the family, then the address, an IPv6 one cut to its prefix.
     pub fn key_bytes(&self) -> [u8; 17] {
-        let mut key = [0; 17];
-        match self.address {
-            IpAddr::V4(v4) => {
-                key[0] = 4;
-                key[1..5].copy_from_slice(&v4.octets());
-            }
-            IpAddr::V6(v6) => {
-                let host_bits = 128 - u32::from(self.ipv6_prefix.min(128));
-                let mask = u128::MAX.checked_shl(host_bits).unwrap_or(0);
-                key[0] = 6;
-                key[1..].copy_from_slice(&(u128::from(v6) & mask).to_be_bytes());
-            }
-        }
-        key
+        masked(self.address, 32, self.ipv6_prefix)
     }
+
+    /// What its network is counted by: an IPv4 address cut to /24, an IPv6 one to /48, or shorter if its
+    /// prefix is. Such networks are what is commonly given to one site (RFC 6177).
+    pub fn network_bytes(&self) -> [u8; 17] {
+        masked(self.address, IPV4_NETWORK, IPV6_NETWORK.min(self.ipv6_prefix))
+    }
+
+    /// What is counted, for people: `192.0.2.7`, `2001:db8::/64`.
+    pub fn shown(&self) -> String {
+        match self.address {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(_) => network(self.address, self.ipv6_prefix),
+        }
+    }
+
+    /// Its network, for people: `192.0.2.0/24`, `2001:db8::/48`.
+    pub fn shown_network(&self) -> String {
+        match self.address {
+            IpAddr::V4(_) => network(self.address, IPV4_NETWORK),
+            IpAddr::V6(_) => network(self.address, IPV6_NETWORK.min(self.ipv6_prefix)),
+        }
+    }
+}
+
+const IPV4_NETWORK: u8 = 24;
+const IPV6_NETWORK: u8 = 48;
+
+fn masked(address: IpAddr, ipv4_prefix: u8, ipv6_prefix: u8) -> [u8; 17] {
+    let mut key = [0; 17];
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(ipv4_prefix.min(32))).unwrap_or(0);
+            key[0] = 4;
+            key[1..5].copy_from_slice(&(u32::from(v4) & mask).to_be_bytes());
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(ipv6_prefix.min(128))).unwrap_or(0);
+            key[0] = 6;
+            key[1..].copy_from_slice(&(u128::from(v6) & mask).to_be_bytes());
+        }
+    }
+    key
+}
+
+fn network(address: IpAddr, prefix: u8) -> String {
+    let [_, bytes @ ..] = masked(address, prefix, prefix);
+    let network = match address {
+        IpAddr::V4(_) => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
+        IpAddr::V6(_) => IpAddr::from(bytes),
+    };
+    format!("{network}/{prefix}")
 }
 
 /// Bounds of one walk over a forwarding header.

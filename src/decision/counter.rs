@@ -5,6 +5,7 @@
 //! conservative buckets for the larger ones. Errors are one-sided throughout: an event may be
 //! counted a little too long, never too short, so no window of length W ever holds more than N.
 
+mod attempts;
 mod buckets;
 mod frozen;
 mod keep;
@@ -15,13 +16,15 @@ mod smooth;
 
 use smallvec::SmallVec;
 
+pub use self::attempts::LEASE;
 pub use self::packed::{Packed, Unreadable};
 
+use self::attempts::Attempts;
 use self::keep::Keep;
 use self::many::Many;
 use self::ring::RingHead;
-use super::limit::{Rule, Windows};
-use super::tally::{Judgement, Tally, WindowTally};
+use super::limit::{Limit, Rule, Windows};
+use super::tally::{Aftermath, Judgement, Outcome, Tally, WindowTally};
 use super::time::Timestamp;
 
 /// How many admissions a counter holds without growing.
@@ -44,6 +47,8 @@ enum State {
     Smooth {
         arrival_ns: u64,
     },
+    /// What is counted are failures.
+    Attempts(Box<Attempts>),
 }
 
 /// What one window says to a charge: how full it is and, if full, when it opens.
@@ -63,27 +68,58 @@ impl Counter {
     pub fn tally(&self, rule: &Rule, cost: u32, now: Timestamp) -> Tally {
         match rule {
             Rule::Windows(windows) => self.tally_windows(windows, cost, now),
-            Rule::Smooth(quota) => {
-                let arrival_ns = match &self.0 {
-                    State::Smooth { arrival_ns } => Some(*arrival_ns),
-                    State::Few { .. } | State::Many(_) => None,
-                };
-                smooth::tally(quota, arrival_ns, cost, now)
-            }
+            Rule::Smooth(quota) => smooth::tally(quota, self.arrival_ns(), cost, now),
+            Rule::Failures(_) | Rule::Backoff(_) => match &self.0 {
+                State::Attempts(attempts) => attempts.tally(rule, now),
+                State::Few { .. } | State::Many(_) | State::Smooth { .. } => {
+                    Attempts::default().tally(rule, now)
+                }
+            },
         }
     }
 
-    /// Charges `cost` events. Call only after a tally at the same `now` admitted them.
+    /// Charges `cost` events; of a limit that counts failures, reserves one attempt. Call only after
+    /// a tally at the same `now` admitted it.
     pub fn charge(&mut self, rule: &Rule, cost: u32, now: Timestamp) {
         match rule {
             Rule::Windows(windows) => self.charge_windows(windows, cost, now),
             Rule::Smooth(quota) => {
-                let arrival_ns = match &self.0 {
-                    State::Smooth { arrival_ns } => Some(*arrival_ns),
-                    State::Few { .. } | State::Many(_) => None,
-                };
-                self.0 = State::Smooth { arrival_ns: smooth::charge(quota, arrival_ns, cost, now) };
+                let arrival_ns = smooth::charge(quota, self.arrival_ns(), cost, now);
+                self.0 = State::Smooth { arrival_ns };
             }
+            Rule::Failures(_) | Rule::Backoff(_) => {
+                let mut attempts = self.take_attempts();
+                attempts.reserve(rule, now);
+                self.0 = State::Attempts(attempts);
+            }
+        }
+    }
+
+    /// Settles an attempt that was reserved by a charge at `held_at`.
+    pub fn settle(
+        &mut self,
+        limit: &Limit,
+        held_at: Timestamp,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Aftermath {
+        let mut attempts = self.take_attempts();
+        let settled = attempts.settle(limit, held_at, outcome, now);
+        self.0 = State::Attempts(attempts);
+        settled
+    }
+
+    fn take_attempts(&mut self) -> Box<Attempts> {
+        match std::mem::take(self).0 {
+            State::Attempts(attempts) => attempts,
+            State::Few { .. } | State::Many(_) | State::Smooth { .. } => Box::default(),
+        }
+    }
+
+    fn arrival_ns(&self) -> Option<u64> {
+        match &self.0 {
+            State::Smooth { arrival_ns } => Some(*arrival_ns),
+            State::Few { .. } | State::Many(_) | State::Attempts(_) => None,
         }
     }
 
@@ -96,6 +132,7 @@ impl Counter {
             }
             State::Many(many) => now_ms >= many.spent_at_ms(),
             State::Smooth { arrival_ns } => now_ms >= arrival_ns.div_ceil(1_000_000),
+            State::Attempts(attempts) => attempts.is_spent(now),
         }
     }
 
@@ -107,7 +144,9 @@ impl Counter {
             let state = match &self.0 {
                 State::Few { head, times, .. } => head.window(times, window, cost, now),
                 State::Many(many) => many.window(window, cost, now),
-                State::Smooth { .. } => WindowState { tally: WindowTally::default(), opens_at: None },
+                State::Smooth { .. } | State::Attempts(_) => {
+                    WindowState { tally: WindowTally::default(), opens_at: None }
+                }
             };
             list.push(state.tally);
             if let Some(retry_at) = state.opens_at
@@ -117,7 +156,7 @@ impl Counter {
                 judgement = Judgement::Exceeded { window: index as u8, retry_at };
             }
         }
-        Tally { judgement, windows: list }
+        Tally { judgement, windows: list, held: None }
     }
 
     fn charge_windows(&mut self, windows: &Windows, cost: u32, now: Timestamp) {
@@ -140,7 +179,7 @@ impl Counter {
             State::Many(many) => many.charge(windows, cost, now),
             // A rule never changes between windows and smooth under one key: that is part of
             // the limit's identity.
-            State::Few { .. } | State::Smooth { .. } => {
+            State::Few { .. } | State::Smooth { .. } | State::Attempts(_) => {
                 let mut many = Many::new(windows);
                 many.charge(windows, cost, now);
                 self.0 = State::Many(Box::new(many));

@@ -95,11 +95,12 @@ impl Limit {
         self.shown == Shown::Quota && self.mode == Mode::Enforce
     }
 
-    /// The labels of the windows; a smooth limit has one.
+    /// The labels of the windows; a smooth limit has one, a backoff none.
     pub fn labels(&self) -> impl Iterator<Item = &str> {
         let (windows, smooth) = match &self.rule {
-            Rule::Windows(windows) => (windows.list(), None),
+            Rule::Windows(windows) | Rule::Failures(windows) => (windows.list(), None),
             Rule::Smooth(_) => (&[][..], Some("smooth")),
+            Rule::Backoff(_) => (&[][..], None),
         };
         windows.iter().map(|window| &*window.label).chain(smooth)
     }
@@ -109,6 +110,8 @@ impl Limit {
         let (windows, smooth) = match &self.rule {
             Rule::Windows(windows) => (windows.list(), None),
             Rule::Smooth(smooth) => (&[][..], Some((smooth.burst.get(), smooth.refill().ceil_secs()))),
+            // A count of failures is no quota of requests.
+            Rule::Failures(_) | Rule::Backoff(_) => (&[][..], None),
         };
         windows.iter().map(|window| (window.max.get(), window.span.ceil_secs())).chain(smooth)
     }

@@ -22,6 +22,8 @@ pub struct KeySpec {
 pub enum KeyPart {
     /// The client's address; for IPv6 its prefix.
     Ip,
+    /// The client's network: what one party may well have many addresses of.
+    Network,
     /// The verified user; a request without one counts by its address.
     User,
     /// One counter for everybody.
@@ -69,6 +71,18 @@ pub enum Form {
     Phone,
 }
 
+impl Form {
+    /// As the file writes it: part of what keys are derived from.
+    pub fn name(self) -> &'static str {
+        match self {
+            Form::Text => "text",
+            Form::Exact => "exact",
+            Form::Email => "email",
+            Form::Phone => "phone",
+        }
+    }
+}
+
 /// What a request is counted by that lacks the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -93,8 +107,27 @@ impl KeySpec {
     /// else's, and its quota would tell a stranger what that person is doing.
     pub fn is_the_senders_own(&self) -> bool {
         self.parts.iter().all(|part| match part {
-            KeyPart::Ip | KeyPart::User | KeyPart::Global | KeyPart::Header(_) | KeyPart::Cookie(_) => true,
+            KeyPart::Ip
+            | KeyPart::Network
+            | KeyPart::User
+            | KeyPart::Global
+            | KeyPart::Header(_)
+            | KeyPart::Cookie(_) => true,
             KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => false,
+        })
+    }
+
+    /// Whether it tells apart what somebody signs in to. A success says nothing of other keys: who knows one
+    /// password may be guessing all the others from the same address.
+    pub fn names_an_account(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            KeyPart::Ip | KeyPart::Network | KeyPart::Global => false,
+            KeyPart::User
+            | KeyPart::Header(_)
+            | KeyPart::Cookie(_)
+            | KeyPart::Query(_)
+            | KeyPart::Path(_)
+            | KeyPart::Body(_) => true,
         })
     }
 }
@@ -116,6 +149,7 @@ impl fmt::Display for KeyPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeyPart::Ip => f.write_str("ip"),
+            KeyPart::Network => f.write_str("network"),
             KeyPart::User => f.write_str("user"),
             KeyPart::Global => f.write_str("global"),
             KeyPart::Header(name) => write!(f, "header.{name}"),
@@ -222,6 +256,7 @@ pub enum PartTag {
     User = 2,
     Global = 3,
     Value = 4,
+    Network = 5,
 }
 
 fn write_framed(hasher: &mut SipHasher13, bytes: &[u8]) {

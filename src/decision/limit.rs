@@ -73,27 +73,91 @@ pub struct BlockRule {
     pub max: Span,
     /// After so long without a block the ladder starts anew.
     pub forget: Span,
+    pub while_blocked: WhileBlocked,
+}
+
+/// What a request of a blocked key does to its block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhileBlocked {
+    /// Nothing: the block ends when it was said to.
+    #[default]
+    Stands,
+    /// The block lasts its whole length from that request on. Its length does not grow.
+    Prolongs,
 }
 
 impl BlockRule {
     /// The length of the block number `level`, counted from zero.
     pub fn span_at(&self, level: u32) -> Span {
-        let mut ms = self.span.as_millis();
-        for _ in 0..level {
-            if ms >= self.max.as_millis() {
-                break;
-            }
-            ms = ms.saturating_mul(u64::from(self.factor_percent)) / 100;
+        grown(self.span, self.factor_percent, self.max, level)
+    }
+}
+
+/// `first`, so many times grown by a factor in hundredths, and never above `max`.
+fn grown(first: Span, factor_percent: u32, max: Span, times: u32) -> Span {
+    let mut ms = first.as_millis();
+    for _ in 0..times {
+        let next_ms = ms.saturating_mul(u64::from(factor_percent)) / 100;
+        if ms >= max.as_millis() || next_ms == ms {
+            break;
         }
-        Span::from_millis(ms.min(self.max.as_millis()))
+        ms = next_ms;
+    }
+    Span::from_millis(ms.min(max.as_millis()))
+}
+
+/// How long a key must wait after failures in a row: `base · factor^(n − 1)`, at most `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// The wait after the first failure.
+    pub base: Span,
+    /// Each further wait is so many times longer, in hundredths (200 = twice), at least 100.
+    pub factor_percent: u32,
+    pub max: Span,
+    /// So long after a wait is over without another failure, the next one is a first again.
+    pub forget: Span,
+}
+
+impl Backoff {
+    /// How long to wait after `failures` in a row; nothing after none.
+    pub fn wait(&self, failures: u32) -> Span {
+        match failures.checked_sub(1) {
+            None => Span::ZERO,
+            Some(times) => grown(self.base, self.factor_percent, self.max, times),
+        }
     }
 }
 
 /// The arithmetic of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rule {
+    /// Requests, in rolling windows.
     Windows(Windows),
+    /// Requests, at an even pace.
     Smooth(Smooth),
+    /// Failed attempts, in rolling windows. One whose outcome is not known yet counts as failed.
+    Failures(Windows),
+    /// Failed attempts in a row, each followed by a longer wait. One attempt at a time.
+    Backoff(Backoff),
+}
+
+impl Rule {
+    /// How long a counter matters after its last event.
+    pub(super) fn retention(&self) -> Span {
+        match self {
+            Rule::Windows(windows) | Rule::Failures(windows) => windows.longest(),
+            Rule::Smooth(smooth) => smooth.refill(),
+            Rule::Backoff(backoff) => backoff.max.plus(backoff.forget),
+        }
+    }
+
+    /// Whether what is counted is told by the backend's answer.
+    pub fn counts_failures(&self) -> bool {
+        match self {
+            Rule::Windows(_) | Rule::Smooth(_) => false,
+            Rule::Failures(_) | Rule::Backoff(_) => true,
+        }
+    }
 }
 
 /// Several windows over the same key: checked together, charged together.
@@ -197,10 +261,7 @@ impl Window {
 impl Limit {
     /// How long a counter of this limit matters after its last event.
     pub fn retention(&self) -> Span {
-        match &self.rule {
-            Rule::Windows(windows) => windows.longest(),
-            Rule::Smooth(smooth) => smooth.refill(),
-        }
+        self.rule.retention()
     }
 
     /// Whether it refuses requests because the shared store is away.

@@ -10,8 +10,7 @@ use super::body::Fields;
 use super::client::Client;
 use super::cookie::{cookie_value, header_value};
 use super::field::FieldFault;
-use super::key::{FieldPath, KeyHash, KeyHasher, KeyPart, KeyWriter, Missing, PartTag};
-use super::limit::Limit;
+use super::key::{FieldPath, KeyHash, KeyHasher, KeyPart, KeySpec, LimitId, Missing, PartTag};
 use super::path::NormalPath;
 use super::policy::Route;
 use super::query::{query_has, query_value};
@@ -92,6 +91,12 @@ impl Plan {
         &self.limits
     }
 
+    /// The key that a limit of the route counts by, if it counts this request.
+    pub fn key_of(&self, limit: usize) -> Option<KeyHash> {
+        let place = self.limits.iter().position(|&index| usize::from(index) == limit)?;
+        self.keys.get(place).copied()
+    }
+
     pub fn charges<'r>(&self, route: &'r Route) -> SmallVec<[Charge<'r>; 4]> {
         let pairs = self.limits.iter().zip(&self.keys);
         pairs
@@ -99,6 +104,38 @@ impl Plan {
                 route.limits().get(usize::from(index)).map(|limit| Charge { key, limit })
             })
             .collect()
+    }
+
+    /// What the limit number `index` counts this request by, for people: the kind of each part and its value.
+    /// Nothing where a part cannot be told any more.
+    pub fn identity(index: u8, route: &Route, facts: &Facts<'_>, fields: Option<&Fields>) -> Identity {
+        match route.limits().get(usize::from(index)) {
+            Some(limit) => Plan::identity_by(&limit.key, route, facts, fields),
+            None => Identity::new(),
+        }
+    }
+
+    /// The same for any key.
+    pub fn identity_by(key: &KeySpec, route: &Route, facts: &Facts<'_>, fields: Option<&Fields>) -> Identity {
+        let reader = Reader { route, facts, source: Source::of(fields) };
+        reader.identity(key).ok().flatten().unwrap_or_default()
+    }
+
+    /// The key of something that is counted or banned over all routes; none where the request has no such
+    /// value, or one that cannot be told.
+    pub fn key_by(
+        id: LimitId,
+        key: &KeySpec,
+        route: &Route,
+        facts: &Facts<'_>,
+        fields: Option<&Fields>,
+        hasher: &KeyHasher,
+    ) -> Option<KeyHash> {
+        if key.needs_user() && facts.user.is_none() {
+            return None;
+        }
+        let reader = Reader { route, facts, source: Source::of(fields) };
+        reader.key(id, key, hasher).ok().flatten()
     }
 
     fn extend(
@@ -114,7 +151,7 @@ impl Plan {
                 continue;
             }
             let reader = Reader { route, facts, source };
-            if let Some(key) = reader.key(limit, hasher)? {
+            if let Some(key) = reader.key(limit.id, &limit.key, hasher)? {
                 self.limits.push(index);
                 self.keys.push(key);
             }
@@ -122,6 +159,9 @@ impl Plan {
         Ok(())
     }
 }
+
+/// The parts of a key in clear text, each with its kind: `ip`, `body.email`.
+pub type Identity = SmallVec<[(Box<str>, Box<str>); 2]>;
 
 /// Backends that merge query and body would read the one where the gateway counts the other.
 fn refuse_body_fields_in_query(route: &Route, facts: &Facts<'_>) -> Result<(), PlanFault> {
@@ -141,6 +181,12 @@ enum Source<'a> {
     Body(&'a Fields),
 }
 
+impl<'a> Source<'a> {
+    fn of(fields: Option<&'a Fields>) -> Source<'a> {
+        fields.map_or(Source::Head, Source::Body)
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     route: &'a Route,
@@ -148,26 +194,57 @@ struct Reader<'a> {
     source: Source<'a>,
 }
 
+/// What one part of a key is in this request.
+enum PartValue<'a> {
+    Ip,
+    Network,
+    Global,
+    User(&'a [u8]),
+    Text(Cow<'a, str>),
+}
+
 impl<'a> Reader<'a> {
     /// The key of one limit; none if it does not apply.
-    fn key(&self, limit: &Limit, hasher: &KeyHasher) -> Result<Option<KeyHash>, PlanFault> {
-        let mut writer = hasher.key(limit.id);
-        for part in &limit.key.parts {
-            if self.push(part, limit, &mut writer)? == Applies::No {
-                return Ok(None);
+    fn key(&self, id: LimitId, key: &KeySpec, hasher: &KeyHasher) -> Result<Option<KeyHash>, PlanFault> {
+        let mut writer = hasher.key(id);
+        for part in &key.parts {
+            match self.part(part, key)? {
+                None => return Ok(None),
+                Some(PartValue::Ip) => writer.push(PartTag::Ip, &self.facts.client.key_bytes()),
+                Some(PartValue::Network) => {
+                    writer.push(PartTag::Network, &self.facts.client.network_bytes());
+                }
+                Some(PartValue::Global) => writer.push(PartTag::Global, &[]),
+                Some(PartValue::User(user)) => writer.push(PartTag::User, user),
+                Some(PartValue::Text(text)) => writer.push(PartTag::Value, text.as_bytes()),
             }
         }
         Ok(Some(writer.finish()))
     }
 
-    fn push(&self, part: &KeyPart, limit: &Limit, writer: &mut KeyWriter) -> Result<Applies, PlanFault> {
+    fn identity(&self, key: &KeySpec) -> Result<Option<Identity>, PlanFault> {
+        let mut identity = Identity::new();
+        for part in &key.parts {
+            let kind = || part.to_string().into_boxed_str();
+            identity.push(match self.part(part, key)? {
+                None => return Ok(None),
+                Some(PartValue::Ip) => ("ip".into(), self.facts.client.shown().into()),
+                Some(PartValue::Network) => (kind(), self.facts.client.shown_network().into()),
+                Some(PartValue::Global) => (kind(), "everybody".into()),
+                Some(PartValue::User(user)) => (kind(), shown_user(user)),
+                Some(PartValue::Text(text)) => (kind(), text.into()),
+            });
+        }
+        Ok(Some(identity))
+    }
+
+    /// What a part of a key is here; none if its limit does not apply.
+    fn part(&self, part: &KeyPart, key: &KeySpec) -> Result<Option<PartValue<'a>>, PlanFault> {
         match part {
-            KeyPart::Ip => self.push_ip(writer),
-            KeyPart::Global => writer.push(PartTag::Global, &[]),
-            KeyPart::User => match self.facts.user {
-                Some(user) => writer.push(PartTag::User, user),
-                None => self.push_ip(writer),
-            },
+            KeyPart::Ip => Ok(Some(PartValue::Ip)),
+            KeyPart::Network => Ok(Some(PartValue::Network)),
+            KeyPart::Global => Ok(Some(PartValue::Global)),
+            KeyPart::User => Ok(Some(self.facts.user.map_or(PartValue::Ip, PartValue::User))),
             KeyPart::Header(_)
             | KeyPart::Cookie(_)
             | KeyPart::Query(_)
@@ -175,28 +252,21 @@ impl<'a> Reader<'a> {
             | KeyPart::Body(_) => {
                 let named = |fault| PlanFault::Value { name: part.to_string().into(), fault };
                 let value = match self.value(part)? {
-                    Some(Cow::Borrowed(raw)) => normalise(limit.key.form, raw).map_err(named)?,
+                    Some(Cow::Borrowed(raw)) => normalise(key.form, raw).map_err(named)?,
                     Some(Cow::Owned(raw)) => {
-                        let normal = normalise(limit.key.form, &raw).map_err(named)?;
+                        let normal = normalise(key.form, &raw).map_err(named)?;
                         normal.map(|text| Cow::Owned(text.into_owned()))
                     }
                     None => None,
                 };
-                match (value, limit.key.missing) {
-                    (Some(value), _) => writer.push(PartTag::Value, value.as_bytes()),
-                    (None, Missing::Ip) => self.push_ip(writer),
-                    (None, Missing::Skip) => return Ok(Applies::No),
-                    (None, Missing::Reject) => {
-                        return Err(PlanFault::Missing { name: part.to_string().into() });
-                    }
+                match (value, key.missing) {
+                    (Some(value), _) => Ok(Some(PartValue::Text(value))),
+                    (None, Missing::Ip) => Ok(Some(PartValue::Ip)),
+                    (None, Missing::Skip) => Ok(None),
+                    (None, Missing::Reject) => Err(PlanFault::Missing { name: part.to_string().into() }),
                 }
             }
         }
-        Ok(Applies::Yes)
-    }
-
-    fn push_ip(&self, writer: &mut KeyWriter) {
-        writer.push(PartTag::Ip, &self.facts.client.key_bytes());
     }
 
     fn value(&self, part: &KeyPart) -> Result<Option<Cow<'a, str>>, PlanFault> {
@@ -218,13 +288,15 @@ impl<'a> Reader<'a> {
                 Source::Body(fields) => Ok(fields.get(field).map(Cow::Borrowed)),
                 Source::Head => Ok(None),
             },
-            KeyPart::Ip | KeyPart::User | KeyPart::Global => Ok(None),
+            KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global => Ok(None),
         }
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Applies {
-    Yes,
-    No,
+/// What names a user may be no text: a hash of a cookie, of which a beginning is enough to tell two apart.
+fn shown_user(user: &[u8]) -> Box<str> {
+    match std::str::from_utf8(user) {
+        Ok(text) if !text.chars().any(char::is_control) => text.into(),
+        Ok(_) | Err(_) => user.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+    }
 }

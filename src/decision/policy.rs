@@ -4,13 +4,15 @@ use std::net::IpAddr;
 
 use super::answer::{Cors, HeaderStyle, LimitedAnswer};
 use super::client::ClientRules;
+use super::failure::FailureRule;
 use super::headers::QuotaNames;
 use super::ipset::IpSet;
-use super::key::{FieldPath, KeyPart};
+use super::key::{FieldPath, Form, KeyPart, KeySpec, Missing};
 use super::limit::Limit;
 use super::path::RiskyBytes;
 use super::reject::RejectRule;
 use super::route::{RouteIndex, RoutePattern, RouteTable, Tie};
+use super::suspicion::{BanSpec, Suspect, Suspicion};
 
 /// Everything the decision needs to know of a configuration.
 #[derive(Clone, Debug)]
@@ -21,6 +23,7 @@ pub struct Rules {
     pub client: ClientRules,
     pub headers: HeaderStyle,
     pub cors: Cors,
+    pub suspicion: Box<[Suspicion]>,
 }
 
 /// What stands before any limit.
@@ -77,6 +80,10 @@ pub struct RouteSpec {
     pub allowed_risky: RiskyBytes,
     pub override_headers: OverrideHeaders,
     pub limited: LimitedAnswer,
+    /// Which answers are a failed attempt; none where nobody counts failures.
+    pub failure: Option<FailureRule>,
+    /// What each of its requests counts as against its sender.
+    pub suspect: Option<Suspect>,
 }
 
 /// A route with what follows from its rules worked out.
@@ -86,6 +93,8 @@ pub struct Route {
     body_fields: Box<[FieldPath]>,
     needs_user: bool,
     quota_names: QuotaNames,
+    /// What its requests can be banned by: their address, what suspicion adds up, what its limits count by.
+    bans: Box<[BanSpec]>,
 }
 
 impl Route {
@@ -100,6 +109,7 @@ impl Route {
                 KeyPart::Body(field) if !body_fields.contains(field) => body_fields.push(field.clone()),
                 KeyPart::Body(_)
                 | KeyPart::Ip
+                | KeyPart::Network
                 | KeyPart::User
                 | KeyPart::Global
                 | KeyPart::Header(_)
@@ -117,8 +127,27 @@ impl Route {
             needs_user: spec.limits.iter().any(|limit| limit.key.needs_user()),
             body_fields: body_fields.into_boxed_slice(),
             quota_names: QuotaNames::of(&spec.limits),
+            bans: Box::default(),
             spec,
         }
+    }
+
+    fn with_bans(mut self, suspicion: &[Suspicion]) -> Route {
+        let ip =
+            KeySpec { parts: [KeyPart::Ip].into_iter().collect(), form: Form::Text, missing: Missing::Skip };
+        let suspected = suspicion.iter().map(|rule| rule.ban.clone());
+        let counted = self.spec.limits.iter().map(|limit| &limit.key);
+        let counted = counted
+            .filter(|key| !key.parts.contains(&KeyPart::Global))
+            .map(|key| BanSpec::new(KeySpec { missing: Missing::Skip, ..key.clone() }));
+        let mut bans: Vec<BanSpec> = Vec::new();
+        for ban in [BanSpec::new(ip)].into_iter().chain(suspected).chain(counted) {
+            if bans.iter().all(|known| known.id != ban.id) {
+                bans.push(ban);
+            }
+        }
+        self.bans = bans.into_boxed_slice();
+        self
     }
 
     pub fn name(&self) -> &str {
@@ -162,6 +191,18 @@ impl Route {
         self.needs_user
     }
 
+    pub fn failure(&self) -> Option<&FailureRule> {
+        self.spec.failure.as_ref()
+    }
+
+    pub fn suspect(&self) -> Option<Suspect> {
+        self.spec.suspect
+    }
+
+    pub fn bans(&self) -> &[BanSpec] {
+        &self.bans
+    }
+
     pub fn quota_names(&self) -> &QuotaNames {
         &self.quota_names
     }
@@ -176,9 +217,12 @@ impl Rules {
         client: ClientRules,
         headers: HeaderStyle,
         cors: Cors,
+        suspicion: Vec<Suspicion>,
     ) -> Result<Rules, Vec<Tie>> {
         let table = RouteTable::new(routes.iter().map(Route::pattern))?;
-        Ok(Rules { table, routes: routes.into_boxed_slice(), access, client, headers, cors })
+        let routes = routes.into_iter().map(|route| route.with_bans(&suspicion)).collect();
+        let suspicion = suspicion.into_boxed_slice();
+        Ok(Rules { table, routes, access, client, headers, cors, suspicion })
     }
 
     /// Whether a request may be refused because the shared store is away.

@@ -70,6 +70,10 @@ impl Span {
     pub const fn ceil_secs(self) -> u64 {
         self.0.div_ceil(1000)
     }
+
+    pub const fn plus(self, other: Span) -> Span {
+        Span(self.0.saturating_add(other.0))
+    }
 }
 
 /// How the times that an earlier process wrote down are read by the clock of this one.
@@ -97,9 +101,14 @@ impl Resumed {
         Timestamp(at.0.saturating_sub(self.back_us))
     }
 
+    /// The same of milliseconds since the epoch.
+    pub const fn time_ms(self, at_ms: u64) -> u64 {
+        at_ms.saturating_sub(self.back_us / 1000)
+    }
+
     /// A time that has passed, milliseconds since the epoch: none is later than now.
     pub fn past_ms(self, at_ms: u64) -> u64 {
-        at_ms.saturating_sub(self.back_us / 1000).min(self.now.ceil_millis())
+        self.time_ms(at_ms).min(self.now.ceil_millis())
     }
 }
 

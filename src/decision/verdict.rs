@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 
 use smallvec::SmallVec;
 
+use super::block::Block;
 use super::headers::{Quota, WindowIndex};
 use super::limit::{Limit, Mode, Rule, Shown};
 use super::policy::Route;
@@ -47,6 +48,18 @@ pub struct Conclusion {
     pub outcome: Result<Permit, Refused>,
     /// The limits in shadow mode that would have refused it.
     pub shadowed: SmallVec<[Cause; 1]>,
+    /// The enforced blocks that it began.
+    pub began: SmallVec<[Began; 1]>,
+}
+
+/// A block that a request began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Began {
+    /// The number of the limit in its route.
+    pub limit: u8,
+    pub block: Block,
+    /// What was counted in the fullest window.
+    pub attempts: u32,
 }
 
 /// Why the limits do not let a request through.
@@ -80,13 +93,23 @@ pub enum Cause {
     Block {
         limit: u8,
     },
+    /// The key has to wait after failures in a row.
+    Backoff {
+        limit: u8,
+    },
+    /// Attempts under way could use up what is left.
+    Pending {
+        limit: u8,
+    },
 }
 
 impl Cause {
     pub fn limit(self) -> usize {
         match self {
             Cause::Window(of) => usize::from(of.limit),
-            Cause::Block { limit } => usize::from(limit),
+            Cause::Block { limit } | Cause::Backoff { limit } | Cause::Pending { limit } => {
+                usize::from(limit)
+            }
         }
     }
 }
@@ -95,6 +118,7 @@ impl Cause {
 /// tallies). `Retry-After` is the maximum over all that refuse: waiting that long satisfies each.
 pub fn conclude(route: &Route, charged: &[u8], tallies: &Tallies, now: Timestamp) -> Conclusion {
     let mut shadowed = SmallVec::new();
+    let mut began = SmallVec::new();
     let mut all: SmallVec<[Cause; 2]> = SmallVec::new();
     let mut last: Option<(Timestamp, Cause)> = None;
     let mut undecided: Option<(u8, Timestamp)> = None;
@@ -115,6 +139,10 @@ pub fn conclude(route: &Route, charged: &[u8], tallies: &Tallies, now: Timestamp
             Mode::Shadow => shadowed.push(cause),
             Mode::Enforce => {
                 all.push(cause);
+                if let Judgement::Blocked { began: Some(block), .. } = tally.judgement {
+                    let attempts = tally.windows.iter().map(|window| window.used).max().unwrap_or_default();
+                    began.push(Began { limit: index, block, attempts });
+                }
                 if last.is_none_or(|(latest, _)| retry_at > latest) {
                     last = Some((retry_at, cause));
                 }
@@ -136,7 +164,7 @@ pub fn conclude(route: &Route, charged: &[u8], tallies: &Tallies, now: Timestamp
         }
         (None, Some((limit, retry_at))) => Err(Refused::Undecided { limit, retry_at }),
     };
-    Conclusion { outcome, shadowed }
+    Conclusion { outcome, shadowed, began }
 }
 
 #[derive(Clone, Copy)]
@@ -151,7 +179,9 @@ fn refusal(index: u8, tally: &Tally) -> Option<(Timestamp, Cause)> {
         Judgement::Exceeded { window, retry_at } => {
             Some((retry_at, Cause::Window(WindowIndex { limit: index, window })))
         }
-        Judgement::Blocked { until } => Some((until, Cause::Block { limit: index })),
+        Judgement::Blocked { until, .. } => Some((until, Cause::Block { limit: index })),
+        Judgement::Waits { retry_at } => Some((retry_at, Cause::Backoff { limit: index })),
+        Judgement::Pending { retry_at } => Some((retry_at, Cause::Pending { limit: index })),
     }
 }
 
@@ -181,6 +211,8 @@ fn quotas<'a>(
             Judgement::Exceeded { .. }
             | Judgement::Admits
             | Judgement::Blocked { .. }
+            | Judgement::Waits { .. }
+            | Judgement::Pending { .. }
             | Judgement::Undecided { .. } => {
                 let (remaining, first_return) = match charged {
                     Charged::Yes => {
@@ -199,9 +231,10 @@ impl Limit {
     /// How long after a charge its quota returns.
     fn returns_after(&self, window: u8) -> Span {
         match &self.rule {
-            Rule::Windows(windows) => {
+            Rule::Windows(windows) | Rule::Failures(windows) => {
                 windows.list().get(usize::from(window)).map_or(Span::ZERO, |window| window.span)
             }
+            Rule::Backoff(_) => Span::ZERO,
             Rule::Smooth(smooth) => Span::from_millis(smooth.replenish_one_ns.div_ceil(1_000_000)),
         }
     }
@@ -209,10 +242,12 @@ impl Limit {
     /// The size of a window; of a smooth limit, its burst.
     pub fn window_max(&self, window: u8) -> u32 {
         match &self.rule {
-            Rule::Windows(windows) => {
+            Rule::Windows(windows) | Rule::Failures(windows) => {
                 windows.list().get(usize::from(window)).map_or(0, |window| window.max.get())
             }
             Rule::Smooth(smooth) => smooth.burst.get(),
+            // One attempt at a time.
+            Rule::Backoff(_) => 1,
         }
     }
 }

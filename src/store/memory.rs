@@ -19,7 +19,7 @@ use crate::decision::block::Block;
 use crate::decision::counter::Counter;
 use crate::decision::key::KeyHash;
 use crate::decision::limit::Mode;
-use crate::decision::tally::{Charge, Judgement, Tallies};
+use crate::decision::tally::{Aftermath, Charge, Held, Judgement, Settlement, Tallies};
 use crate::decision::time::Timestamp;
 
 /// The embedded store.
@@ -63,6 +63,25 @@ impl MemoryStore {
     /// See [`super::Store::take`].
     pub fn take(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
         self.run(charges, now, Intent::Charge)
+    }
+
+    /// See [`super::Store::settle`]. All that were held here are settled, whoever else counts.
+    pub fn settle(&self, settlements: &[Settlement<'_>], now: Timestamp) -> SmallVec<[Aftermath; 4]> {
+        let settle = |settlement: &Settlement<'_>| {
+            let (Held::Store(held_at) | Held::Node(held_at)) = settlement.held;
+            self.shards[self.shard_at(settlement.charge.key)].0.lock().settle(settlement, held_at, now)
+        };
+        settlements.iter().map(settle).collect()
+    }
+
+    /// See [`super::Store::hold`].
+    pub(super) fn hold(&self, key: KeyHash, block: Block, now: Timestamp) {
+        self.shards[self.shard_at(key)].0.lock().hold(key, block, now);
+    }
+
+    /// See [`super::Store::forget`].
+    pub fn forget(&self, key: KeyHash) {
+        self.shards[self.shard_at(key)].0.lock().forget(key);
     }
 
     /// Holds what another store says of keys, in the place of what was held of them. Keys that
@@ -115,15 +134,24 @@ impl MemoryStore {
             match tally.judgement {
                 Judgement::Admits if admitted && intent == Intent::Charge => {
                     self.shard(&mut guards, charge).charge(charge, now);
+                    tally.held = charge.limit.rule.counts_failures().then_some(Held::Store(now));
                 }
                 Judgement::Exceeded { retry_at, .. } => {
                     if let Some(rule) = &charge.limit.block {
                         let shard = self.shard(&mut guards, charge);
-                        let until = shard.block(charge.key, rule, retry_at, now);
-                        tally.judgement = Judgement::Blocked { until };
+                        let block = shard.block(charge.key, rule, retry_at, now);
+                        tally.judgement = Judgement::Blocked { until: block.until, began: Some(block) };
                     }
                 }
-                Judgement::Admits | Judgement::Blocked { .. } | Judgement::Undecided { .. } => {}
+                Judgement::Blocked { until, began: None } => {
+                    let longer = self.shard(&mut guards, charge).prolong(charge, now);
+                    tally.judgement = Judgement::Blocked { until: longer.unwrap_or(until), began: None };
+                }
+                Judgement::Admits
+                | Judgement::Blocked { .. }
+                | Judgement::Waits { .. }
+                | Judgement::Pending { .. }
+                | Judgement::Undecided { .. } => {}
             }
         }
         tallies

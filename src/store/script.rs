@@ -126,20 +126,23 @@ fn judge(limit: &Limit, state: &Packed, now: Timestamp) -> (Tally, Option<Block>
     if let Some(block) = state.block
         && block.until > now
     {
-        let blocked = Tally { judgement: Judgement::Blocked { until: block.until }, ..Tally::unasked() };
+        let blocked =
+            Tally { judgement: Judgement::Blocked { until: block.until, began: None }, ..Tally::unasked() };
         return (blocked, state.block);
     }
     let mut tally = state.counter.tally(&limit.rule, limit.cost.get(), now);
     match (tally.judgement, &limit.block) {
         (Judgement::Exceeded { retry_at, .. }, Some(rule)) => {
             let block = Block::next(state.block, rule, retry_at, now);
-            tally.judgement = Judgement::Blocked { until: block.until };
+            tally.judgement = Judgement::Blocked { until: block.until, began: Some(block) };
             (tally, Some(block))
         }
         (
             Judgement::Admits
             | Judgement::Exceeded { .. }
             | Judgement::Blocked { .. }
+            | Judgement::Waits { .. }
+            | Judgement::Pending { .. }
             | Judgement::Undecided { .. },
             _,
         ) => (tally, state.block),
@@ -151,6 +154,8 @@ fn pack(limit: &Limit) -> Vec<u8> {
     let (kind, windows, ring) = match &limit.rule {
         Rule::Windows(windows) => (0, windows.list().len() as u8, windows.ring_max() as u8),
         Rule::Smooth(_) => (1, 1, 0),
+        Rule::Failures(windows) => (2, windows.list().len() as u8, windows.ring_max() as u8),
+        Rule::Backoff(_) => (3, 0, 0),
     };
     bytes.push(kind);
     bytes.push(u8::from(limit.mode == Mode::Enforce));
@@ -158,7 +163,7 @@ fn pack(limit: &Limit) -> Vec<u8> {
     bytes.extend(u48(limit.retention().as_millis()));
     bytes.extend([u8::from(limit.block.is_some()), windows, ring]);
     match &limit.rule {
-        Rule::Windows(windows) => {
+        Rule::Windows(windows) | Rule::Failures(windows) => {
             for window in windows.list() {
                 bytes.extend(window.max.get().to_le_bytes());
                 bytes.extend(u48(window.span.as_millis()));
@@ -168,8 +173,14 @@ fn pack(limit: &Limit) -> Vec<u8> {
             bytes.extend(smooth.burst.get().to_le_bytes());
             bytes.extend(smooth.replenish_one_ns.to_le_bytes());
         }
+        Rule::Backoff(backoff) => {
+            bytes.extend(u48(backoff.base.as_millis()));
+            bytes.extend(backoff.factor_percent.to_le_bytes());
+            bytes.extend(u48(backoff.max.as_millis()));
+            bytes.extend(u48(backoff.forget.as_millis()));
+        }
     }
-    if let Some(BlockRule { span, factor_percent, max, forget }) = &limit.block {
+    if let Some(BlockRule { span, factor_percent, max, forget, while_blocked: _ }) = &limit.block {
         bytes.extend(u48(span.as_millis()));
         bytes.extend(factor_percent.to_le_bytes());
         bytes.extend(u48(max.as_millis()));

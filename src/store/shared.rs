@@ -24,7 +24,7 @@ use super::spec::{Place, RedisPlace, SharedSpec};
 use crate::clock::Clock;
 use crate::decision::key::{KeyHash, KeyHasher};
 use crate::decision::limit::{Mode, OnStoreError};
-use crate::decision::tally::{Charge, Judgement, Tallies, Tally};
+use crate::decision::tally::{Aftermath, Charge, Held, Judgement, Settlement, Tallies, Tally};
 use crate::decision::time::{Span, Timestamp};
 use crate::telemetry::StoreMetrics;
 
@@ -114,6 +114,40 @@ impl SharedStore {
             several => join_all(several.iter().map(charge)).await.into(),
         };
         self.settle(charges, &names, &groups, &taken, now).await
+    }
+
+    /// See [`super::Store::settle`].
+    pub(super) async fn settle_attempts(
+        &self,
+        settlements: &[Settlement<'_>],
+        now: Timestamp,
+    ) -> SmallVec<[Aftermath; 4]> {
+        let ahead_us = self.ahead_us.load(Ordering::Acquire);
+        let mut all: SmallVec<[Aftermath; 4]> = settlements.iter().map(|_| Aftermath::unknown()).collect();
+        for (settlement, place) in settlements.iter().zip(&mut all) {
+            match settlement.held {
+                Held::Store(_) => {}
+                Held::Node(_) => {
+                    let charge = Charge {
+                        key: self.rekey.rekey(settlement.charge.key),
+                        limit: settlement.charge.limit,
+                    };
+                    let own = Settlement { charge, ..*settlement };
+                    if let Some(settled) = self.local.settle(&[own], shift(now, ahead_us)).pop() {
+                        let judgement =
+                            settled.judgement.with_times(|at| shift(at, ahead_us.saturating_neg()));
+                        *place = Aftermath { judgement, ..settled };
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// See [`super::Store::forget`].
+    pub(super) async fn forget(&self, key: KeyHash, _: Timestamp) {
+        self.local.forget(self.rekey.rekey(key));
+        self.denied.forget(key);
     }
 
     /// What this node knows without asking. See [`super::Store::peek`].
@@ -366,7 +400,10 @@ impl SharedStore {
         tallies
             .list
             .into_iter()
-            .map(|tally| tally.with_times(|at| shift(at, ahead_us.saturating_neg())))
+            .map(|tally| {
+                let held = tally.held.map(|(Held::Store(at) | Held::Node(at))| Held::Node(at));
+                Tally { held, ..tally.with_times(|at| shift(at, ahead_us.saturating_neg())) }
+            })
             .collect()
     }
 

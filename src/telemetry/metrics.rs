@@ -3,6 +3,7 @@
 
 mod data_dir;
 mod family;
+mod journal;
 mod route;
 mod store;
 mod upstream;
@@ -13,11 +14,13 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 
+use crate::decision::limit::Mode;
 use crate::decision::time::Timestamp;
 use family::Family;
 
 pub use data_dir::DataDirMetrics;
-pub use route::{LimitLabels, RouteMetrics, Verdict};
+pub use journal::{Dropped, JournalMetrics};
+pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
 
@@ -45,6 +48,8 @@ struct Inner {
     store_overflows: IntCounter,
     store: StoreMetrics,
     data_dir: DataDirMetrics,
+    journal: JournalMetrics,
+    suspicions: Family<IntCounter, 2>,
 }
 
 /// The reloads of one result.
@@ -114,6 +119,14 @@ impl Metrics {
             )?,
             store: StoreMetrics::new(&registry)?,
             data_dir: DataDirMetrics::new(&registry)?,
+            journal: JournalMetrics::new(&registry)?,
+            suspicions: Family::new(
+                &registry,
+                "tollgate_suspicions_total",
+                "Keys that went past a threshold of suspicion, by what they are; mode=\"shadow\" were let go.",
+                ["key", "mode"],
+                IntCounter::with_opts,
+            )?,
             registry: registry.clone(),
         };
         register_process(&registry)?;
@@ -130,6 +143,15 @@ impl Metrics {
         self.0.upstreams.handles(name)
     }
 
+    /// The counter of one rule of suspicion, by what it suspects.
+    pub fn suspicion(&self, key: &str, mode: Mode) -> IntCounter {
+        let mode = match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        };
+        self.0.suspicions.child([key, mode])
+    }
+
     /// The handles of the store.
     pub fn store(&self) -> StoreMetrics {
         self.0.store.clone()
@@ -138,6 +160,11 @@ impl Metrics {
     /// The handles of the folder that outlives the process.
     pub fn data_dir(&self) -> DataDirMetrics {
         self.0.data_dir.clone()
+    }
+
+    /// The handles of the journal.
+    pub fn journal(&self) -> JournalMetrics {
+        self.0.journal.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::store::Outage;
 use crate::config::file::File;
-use crate::config::file::limit as written;
+use crate::config::file::limit::{self as written, Counted};
 use crate::config::place::{At, Located};
 use crate::config::problem::{Findings, Wrong};
 use crate::config::reader::{Named, Optional};
@@ -15,7 +15,9 @@ use crate::config::section::Word as _;
 use crate::config::value::text::{Name, Whole};
 use crate::config::value::time::Rate;
 use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
-use crate::decision::limit::{BlockRule, Limit, OnStoreError, Rule, Shown, Smooth, Window, Windows};
+use crate::decision::limit::{
+    Backoff, BlockRule, Limit, OnStoreError, Rule, Shown, Smooth, WhileBlocked, Window, Windows,
+};
 
 /// Limits, each with the place of its key.
 type Placed = Vec<Located<Limit>>;
@@ -116,12 +118,14 @@ fn limit(
         let wrong = Wrong::new("once this limit is exceeded, everybody is blocked");
         findings.warning(&block.at, wrong.write("`key: global` has one counter for all"));
     }
-    let shown = shown(&key, &limit.headers, findings);
+    let shown = shown(&key, limit, findings);
     let on_store_error = on_store_error(limit, scope.outage, findings);
     let rule = rule?;
     let kind = match rule {
         Rule::Windows(_) => "windows",
         Rule::Smooth(_) => "smooth",
+        Rule::Failures(_) => "failures",
+        Rule::Backoff(_) => "backoff",
     };
     let identity = (key.to_string(), key.form.word(), kind);
     let ordinal = ordinals.entry(identity.clone()).or_default();
@@ -186,7 +190,7 @@ fn key_spec(limit: &written::Limit, findings: &mut Findings) -> Option<KeySpec> 
 /// Whether a part is something that a request may name or not.
 fn is_named(part: &KeyPart) -> bool {
     match part {
-        KeyPart::Ip | KeyPart::User | KeyPart::Global => false,
+        KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global => false,
         KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
             true
         }
@@ -198,9 +202,16 @@ fn any<'p>(parts: impl Iterator<Item = &'p KeyPart>) -> String {
     names.join("+")
 }
 
-fn shown(key: &KeySpec, headers: &Optional<Located<bool>>, findings: &mut Findings) -> Option<Shown> {
-    match headers {
+fn shown(key: &KeySpec, limit: &written::Limit, findings: &mut Findings) -> Option<Shown> {
+    let failures = limit.count.as_ref().is_some_and(|count| count.value == Counted::Failures);
+    match &limit.headers {
         Optional::Faulty => None,
+        Optional::Given(headers) if failures && headers.value => {
+            let wrong = Wrong::new("a count of failures is no quota that a header could tell");
+            findings.problem(&headers.at, wrong.write("remove `headers: true`"));
+            None
+        }
+        Optional::Absent | Optional::Given(_) if failures => Some(Shown::RetryAfter),
         Optional::Absent if key.is_the_senders_own() => Some(Shown::Quota),
         Optional::Absent => Some(Shown::RetryAfter),
         Optional::Given(headers) if !headers.value => Some(Shown::RetryAfter),
@@ -237,26 +248,95 @@ fn rule(
     findings: &mut Findings,
 ) -> Option<Rule> {
     let limit = &written.value;
-    match (&limit.windows, &limit.smooth) {
-        (Optional::Given(windows), Optional::Absent) => {
-            self::windows(windows, Cost::of(cost?), findings).map(Rule::Windows)
+    let given = [
+        ("windows", limit.windows.is_absent(), limit.windows.given().map(|windows| &windows.at)),
+        ("smooth", limit.smooth.is_absent(), limit.smooth.given().map(|smooth| &smooth.at)),
+        ("backoff", limit.backoff.is_absent(), limit.backoff.given().map(|backoff| &backoff.at)),
+    ];
+    let there: Vec<&(&str, bool, Option<&At>)> = given.iter().filter(|(_, absent, _)| !absent).collect();
+    match there.as_slice() {
+        [] => {
+            let wrong = Wrong::new("a limit needs `windows`, `smooth` or `backoff`");
+            findings.problem(&written.at, wrong.write("add `windows: { burst: 2/min, hourly: 3/hour }`"));
+            return None;
         }
-        (Optional::Absent, Optional::Given(smooth)) => {
+        [_] => {}
+        [(first, ..), (second, _, at), ..] => {
+            if let Some(at) = at {
+                let wrong = Wrong::new(format!("a limit has `{first}` or `{second}`, not both"));
+                findings.problem(at, wrong.write("make two limits of it"));
+            }
+            return None;
+        }
+    }
+    let counted = limit.count.as_ref();
+    match (&limit.windows, &limit.smooth, &limit.backoff) {
+        (Optional::Given(windows), _, _) => {
+            let cost = Cost::of(cost?);
+            match counted?.value {
+                Counted::Requests => self::windows(windows, cost, findings).map(Rule::Windows),
+                Counted::Failures => {
+                    let windows = self::windows(windows, cost, findings);
+                    refuse_cost(limit, findings)?;
+                    windows.map(Rule::Failures)
+                }
+            }
+        }
+        (_, Optional::Given(smooth), _) => {
+            let counted = counted?;
+            if counted.value == Counted::Failures {
+                let wrong = Wrong::new("failures are counted in windows, not at a pace");
+                findings.problem(&counted.at, wrong.write("write `windows` or `backoff` for `smooth`"));
+                return None;
+            }
             self::smooth(smooth, Cost::of(cost?), findings).map(Rule::Smooth)
         }
-        (Optional::Absent, Optional::Absent) => {
-            let wrong = Wrong::new("a limit needs `windows` or `smooth`");
-            findings.problem(&written.at, wrong.write("add `windows: { burst: 2/min, hourly: 3/hour }`"));
-            None
+        (_, _, Optional::Given(backoff)) => {
+            let rule = self::backoff(&backoff.value, findings);
+            if counted?.value == Counted::Requests {
+                let wrong = Wrong::new("`backoff` counts failures");
+                findings.problem(&backoff.at, wrong.write("add `count: failures`"));
+                return None;
+            }
+            refuse_cost(limit, findings)?;
+            rule.map(Rule::Backoff)
         }
-        (Optional::Given(_) | Optional::Faulty, Optional::Given(smooth)) => {
-            let wrong = Wrong::new("a limit has `windows` or `smooth`, not both");
-            findings.problem(&smooth.at, wrong.write("make two limits of it"));
-            None
-        }
-        (Optional::Faulty, Optional::Absent | Optional::Faulty)
-        | (Optional::Given(_) | Optional::Absent, Optional::Faulty) => None,
+        (
+            Optional::Absent | Optional::Faulty,
+            Optional::Absent | Optional::Faulty,
+            Optional::Absent | Optional::Faulty,
+        ) => None,
     }
+}
+
+/// An attempt fails or not: it cannot fail three times.
+fn refuse_cost(limit: &written::Limit, findings: &mut Findings) -> Option<()> {
+    match limit.cost.as_ref() {
+        Some(cost) if cost.value.0 > 1 => {
+            findings.problem(&cost.at, Wrong::new("a failure counts as one").write("remove `cost`"));
+            None
+        }
+        Some(_) => Some(()),
+        None => None,
+    }
+}
+
+fn backoff(backoff: &written::Backoff, findings: &mut Findings) -> Option<Backoff> {
+    let (base, max, forget) = (backoff.base.as_ref()?, backoff.max.as_ref()?, backoff.forget.as_ref()?);
+    if max.value < base.value {
+        let what = format!("`max` of {} is shorter than the first wait of {}", max.value, base.value);
+        findings.problem(&max.at, Wrong::new(what).write("write a `max` of at least `base`"));
+        return None;
+    }
+    for long in [max, forget] {
+        if long.value > Windows::SPAN_MAX {
+            let wrong = Wrong::new(format!("{} is longer than {}", long.value, Windows::SPAN_MAX));
+            findings.problem(&long.at, wrong.write("write a month at most"));
+            return None;
+        }
+    }
+    let factor_percent = backoff.factor?.percent;
+    Some(Backoff { base: base.value, factor_percent, max: max.value, forget: forget.value })
 }
 
 type CostNumber = Whole<1, 1_000_000>;
@@ -353,10 +433,11 @@ fn smooth(smooth: &Located<written::Smooth>, cost: Cost<'_>, findings: &mut Find
     Some(compiled)
 }
 
-fn block_rule(block: &written::BlockForm, findings: &mut Findings) -> Option<BlockRule> {
+pub(super) fn block_rule(block: &written::BlockForm, findings: &mut Findings) -> Option<BlockRule> {
     match block {
         written::BlockForm::Fixed(span) => {
-            Some(BlockRule { span: *span, factor_percent: 100, max: *span, forget: *span })
+            let while_blocked = WhileBlocked::Stands;
+            Some(BlockRule { span: *span, factor_percent: 100, max: *span, forget: *span, while_blocked })
         }
         written::BlockForm::Growing(block) => {
             let (span, max, forget) = (block.span.as_ref()?, block.max.as_ref()?, block.forget.as_ref()?);
@@ -369,7 +450,12 @@ fn block_rule(block: &written::BlockForm, findings: &mut Findings) -> Option<Blo
                 return None;
             }
             let factor_percent = block.factor?.percent;
-            Some(BlockRule { span: span.value, factor_percent, max: max.value, forget: forget.value })
+            let while_blocked = match block.prolong? {
+                true => WhileBlocked::Prolongs,
+                false => WhileBlocked::Stands,
+            };
+            let (span, max, forget) = (span.value, max.value, forget.value);
+            Some(BlockRule { span, factor_percent, max, forget, while_blocked })
         }
     }
 }

@@ -3,6 +3,7 @@
 use http::Method;
 use smallvec::SmallVec;
 
+use super::guard;
 use super::limit::{self, Policies, Scope};
 use crate::config::file::File;
 use crate::config::file::route as written;
@@ -13,16 +14,19 @@ use crate::config::runtime::RouteText;
 use crate::config::section::nearest;
 use crate::config::value::text::Name;
 use crate::decision::answer::LimitedAnswer;
+use crate::decision::failure::FailureRule;
 use crate::decision::key::KeyPart;
 use crate::decision::limit::Limit;
 use crate::decision::policy::{OverrideHeaders, Route, RouteSpec, UpstreamIndex};
 use crate::decision::reject::RejectRule;
 use crate::decision::route::{HostPattern, LetterCase, Methods, RoutePattern, RouteTable, TrailingSlash};
+use crate::decision::suspicion::{Suspect, Suspicion};
 
 /// The routes and what each of them matches for people; `None` if one has a mistake.
 pub(super) fn routes(
     file: &File,
     policies: &Policies,
+    suspicion: Option<&[Suspicion]>,
     findings: &mut Findings,
 ) -> Option<(Vec<Route>, Vec<RouteText>)> {
     let written = &file.routes.as_ref()?.0;
@@ -36,12 +40,13 @@ pub(super) fn routes(
         let upstream = upstream(file, &route.value, findings);
         let limits = limits(&route.value, policies, findings);
         let rejects = super::reject::rules(&route.value, findings);
+        let learnt = learnt(&route.value, limits.as_deref(), suspicion, findings);
         let at =
             route.value.matching.as_ref().and_then(|matching| matching.path.as_ref()).map(|path| &path.at);
         if let (Some(pattern), Some(at)) = (&pattern, at) {
             patterns.push((pattern.clone(), at, route.value.name.as_ref()));
         }
-        routes.push(spec(&route.value, pattern, upstream, limits, rejects, answer.as_ref()));
+        routes.push(spec(&route.value, pattern, upstream, limits, rejects, answer.as_ref(), learnt));
     }
     refuse_ties(&patterns, findings);
     warn_of_unused(written, policies, findings);
@@ -51,6 +56,20 @@ pub(super) fn routes(
     Some((routes.into_iter().map(Route::new).collect(), texts))
 }
 
+/// What is learnt from the requests and answers of a route.
+type Learnt = (Option<FailureRule>, Option<Suspect>);
+
+fn learnt(
+    route: &written::Route,
+    limits: Option<&[Limit]>,
+    suspicion: Option<&[Suspicion]>,
+    findings: &mut Findings,
+) -> Option<Learnt> {
+    let suspicion = suspicion?;
+    let suspect = guard::suspect(route, suspicion, findings);
+    Some((guard::failure(route, limits?, suspicion, findings)?, suspect?))
+}
+
 fn spec(
     route: &written::Route,
     pattern: Option<RoutePattern>,
@@ -58,7 +77,9 @@ fn spec(
     limits: Option<Vec<Limit>>,
     rejects: Option<Vec<RejectRule>>,
     answer: Option<&LimitedAnswer>,
+    learnt: Option<Learnt>,
 ) -> Option<RouteSpec> {
+    let (failure, suspect) = learnt?;
     let limited = match &route.limited {
         Optional::Absent => answer?.clone(),
         Optional::Faulty => return None,
@@ -77,6 +98,8 @@ fn spec(
         allowed_risky: route.allow_encoded.as_ref()?.iter().map(|byte| byte.value).collect(),
         override_headers,
         limited,
+        failure,
+        suspect,
     })
 }
 
@@ -261,6 +284,7 @@ fn refuse_misfit(
                 }
             }
             KeyPart::Ip
+            | KeyPart::Network
             | KeyPart::User
             | KeyPart::Global
             | KeyPart::Header(_)

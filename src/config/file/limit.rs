@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use crate::config::place::Located;
 use crate::config::problem::Wrong;
 use crate::config::reader::{Definitions, Named, OneOrMany, Reader, Scalar, Value};
-use crate::config::section::section;
+use crate::config::section::{section, words};
 use crate::config::tree::{Node, NodeKind};
 use crate::config::value::text::{Factor, Whole};
 use crate::config::value::time::Rate;
@@ -15,7 +15,7 @@ use crate::decision::limit::{Mode, OnStoreError};
 use crate::decision::time::Span;
 
 section! {
-    /// How often something may happen: one of windows and smooth.
+    /// How often something may happen: one of windows, smooth and backoff.
     Limit "a limit" {
         /// What is counted by; a list is one composite key.
         required "key" key: Located<OneOrMany<Located<KeyPart>>>;
@@ -23,10 +23,14 @@ section! {
         default("text") "as" form: Located<Form>;
         /// What a request without the value is counted by.
         default("ip") "missing" missing: Located<Missing>;
+        /// requests, or failures: what the backend's answer says was a failed attempt (a route's `failure`).
+        default("requests") "count" count: Located<Counted>;
         /// Rates, each held in every rolling window of its length. The labels are yours.
         optional "windows" windows: Located<Named<Label, Located<Rate>>>;
         /// An even pace: at most `burst` at once, then `rate`.
         optional "smooth" smooth: Located<Smooth>;
+        /// After each failure in a row a longer wait, one attempt at a time; for `count: failures`.
+        optional "backoff" backoff: Located<Backoff>;
         /// What one request costs.
         default("1") "cost" cost: Located<Whole<1, 1_000_000>>;
         /// shadow: decided, counted and logged, never refused.
@@ -52,6 +56,32 @@ section! {
     }
 }
 
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Requests,
+    Failures,
+}
+
+words! { Counted, "what can be counted", {
+    Counted::Requests => "requests",
+    Counted::Failures => "failures",
+} }
+
+section! {
+    /// Waits that grow with each failure in a row.
+    Backoff "backoff" {
+        /// The wait after the first failure.
+        default("1s") "base" base: Located<Span>;
+        /// Each further wait is so many times longer.
+        default("2") "factor" factor: Factor;
+        /// No wait is longer.
+        default("2h") "max" max: Located<Span>;
+        /// So long after the end of a wait without a failure, the next one is a first again.
+        default("15m") "forget" forget: Located<Span>;
+    }
+}
+
 section! {
     /// A block that grows each time.
     Block "block" {
@@ -63,6 +93,8 @@ section! {
         default("24h") "max" max: Located<Span>;
         /// After so long without a block the first length applies again.
         default("24h") "forget" forget: Located<Span>;
+        /// Whether a request of a blocked key makes its block last the whole length anew.
+        default("false") "prolong" prolong: bool;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use super::guard::{Failure, RouteSuspect};
 use super::limit::Limit;
 use crate::config::place::Located;
 use crate::config::reader::OneOrMany;
@@ -29,6 +30,10 @@ section! {
         default("[]") "limits" limits: Vec<Located<Limit>>;
         /// Values of body fields that are taken from nobody; the first rule that applies answers.
         default("[]") "reject" reject: Vec<Located<Reject>>;
+        /// Which answers of the backend are a failed attempt. Unset: 401 and 403, if a limit counts failures.
+        optional "failure" failure: Located<Failure>;
+        /// What each request counts as in `suspicion`.
+        optional "suspect" suspect: Located<RouteSuspect>;
         /// How a refusal looks here, where it differs from responses.limited.
         optional "limited" limited: LimitedOverride;
         /// Whether /login and /login/ are two paths.

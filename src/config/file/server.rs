@@ -117,8 +117,10 @@ section! {
 }
 
 section! {
-    /// What is written to standard output.
+    /// What is written to standard output, and how long it is kept.
     Events "events" {
+        /// How long the journal in data_dir keeps events, from an hour to a year.
+        default("30d") "retention" retention: Located<Span>;
         /// The form of a line.
         default("json") "log" log: LogFormat;
     }

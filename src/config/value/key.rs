@@ -28,7 +28,7 @@ words! { Mode, "a mode", {
     Mode::Shadow => "shadow",
 } }
 
-const ALONE: [&str; 3] = ["ip", "user", "global"];
+const ALONE: [&str; 4] = ["ip", "network", "user", "global"];
 const PREFIXES: [(&str, &str); 5] = [
     ("header", "header.x-api-key"),
     ("cookie", "cookie.session"),
@@ -38,12 +38,12 @@ const PREFIXES: [(&str, &str); 5] = [
 ];
 
 impl Scalar for KeyPart {
-    const EXPECTED: &'static str =
-        "a key such as ip, user, global, header.NAME, cookie.NAME, query.NAME, path.NAME or body.FIELD";
+    const EXPECTED: &'static str = "a key such as ip, network, user, global, header.NAME, cookie.NAME, query.NAME, path.NAME or body.FIELD";
 
     fn parse(text: &str) -> Result<KeyPart, Wrong> {
         match text {
             "ip" => return Ok(KeyPart::Ip),
+            "network" => return Ok(KeyPart::Network),
             "user" => return Ok(KeyPart::User),
             "global" => return Ok(KeyPart::Global),
             _ => {}
@@ -65,8 +65,8 @@ impl Scalar for KeyPart {
     fn own_schema() -> Json {
         json!({
             "type": "string",
-            "pattern": "^(ip|user|global|(header|cookie|query|path|body)\\..+)$",
-            "examples": ["ip", "user", "global", "header.x-api-key", "cookie.session", "query.token", "path.id", "body.email"],
+            "pattern": "^(ip|network|user|global|(header|cookie|query|path|body)\\..+)$",
+            "examples": ["ip", "network", "user", "global", "header.x-api-key", "cookie.session", "query.token", "path.id", "body.email"],
         })
     }
 }

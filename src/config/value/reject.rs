@@ -33,6 +33,7 @@ impl Scalar for BodyField {
             Ok(KeyPart::Body(field)) => Ok(BodyField(field)),
             Ok(
                 KeyPart::Ip
+                | KeyPart::Network
                 | KeyPart::User
                 | KeyPart::Global
                 | KeyPart::Header(_)

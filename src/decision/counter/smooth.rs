@@ -33,7 +33,7 @@ pub(super) fn tally(quota: &Smooth, arrival_ns: Option<u64>, cost: u32, now: Tim
         Ok(_) => Judgement::Admits,
         Err(retry_at) => Judgement::Exceeded { window: 0, retry_at },
     };
-    Tally { judgement, windows: smallvec![WindowTally { used, frees_at }] }
+    Tally { judgement, windows: smallvec![WindowTally { used, frees_at }], held: None }
 }
 
 /// The theoretical arrival time after a charge that [`tally`] admitted.

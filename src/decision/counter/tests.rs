@@ -98,7 +98,10 @@ proptest! {
             let retry_at = match tally.judgement {
                 Judgement::Admits => None,
                 Judgement::Exceeded { retry_at, .. } => Some(retry_at),
-                Judgement::Blocked { .. } | Judgement::Undecided { .. } => {
+                Judgement::Blocked { .. }
+                | Judgement::Waits { .. }
+                | Judgement::Pending { .. }
+                | Judgement::Undecided { .. } => {
                         unreachable!("a counter counts, and no more")
                     }
             };
@@ -151,7 +154,10 @@ proptest! {
                         prop_assert_ne!(counter.tally(&rule, 1, early).judgement, Judgement::Admits);
                         prop_assert_eq!(counter.tally(&rule, 1, retry_at).judgement, Judgement::Admits);
                     }
-                    Judgement::Blocked { .. } | Judgement::Undecided { .. } => {
+                    Judgement::Blocked { .. }
+                | Judgement::Waits { .. }
+                | Judgement::Pending { .. }
+                | Judgement::Undecided { .. } => {
                         unreachable!("a counter counts, and no more")
                     }
                 }

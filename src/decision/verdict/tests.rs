@@ -50,6 +50,8 @@ fn route(limits: Vec<Limit>) -> Route {
         allowed_risky: RiskyBytes::NONE,
         override_headers: OverrideHeaders::Stripped,
         limited: LimitedAnswer::default(),
+        failure: None,
+        suspect: None,
     })
 }
 
@@ -61,7 +63,7 @@ fn tally(judgement: Judgement, windows: &[(u32, u64)]) -> Tally {
     let windows = windows
         .iter()
         .map(|&(used, frees_s)| WindowTally { used, frees_at: (used > 0).then(|| at(frees_s)) });
-    Tally { judgement, windows: windows.collect() }
+    Tally { judgement, windows: windows.collect(), held: None }
 }
 
 fn tallies(list: &[Tally]) -> Tallies {
@@ -102,7 +104,10 @@ fn a_refusal_waits_for_the_slowest_of_all_that_refuse() {
     let route = route(vec![limit(&[(2, 60), (3, 3600)]), limit(&[(1, 86_400)])]);
     let by_window = Judgement::Exceeded { window: 0, retry_at: at(10) };
     let until = at(500);
-    let seen = tallies(&[tally(by_window, &[(2, 10), (2, 900)]), tally(Judgement::Blocked { until }, &[])]);
+    let seen = tallies(&[
+        tally(by_window, &[(2, 10), (2, 900)]),
+        tally(Judgement::Blocked { until, began: None }, &[]),
+    ]);
     let limited = limited(conclude(&route, &[0, 1], &seen, NOW));
     assert_eq!((limited.cause, limited.retry_at), (Cause::Block { limit: 1 }, until));
     assert_eq!(limited.quota, quota(0, 0, 2, 0, at(10)));

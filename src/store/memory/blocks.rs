@@ -26,24 +26,24 @@ impl Blocks {
         self.by_end.len() - self.over(now).count()
     }
 
-    pub(super) fn blocked_until(&self, key: KeyHash, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn standing(&self, key: KeyHash, now: Timestamp) -> Option<Block> {
         if self.by_key.is_empty() {
             return None;
         }
-        self.by_key.get(&key).map(|block| block.until).filter(|&until| until > now)
+        self.by_key.get(&key).copied().filter(|block| block.until > now)
     }
 
-    /// Starts the next block of a key; when it ends. See [`Block::next`].
+    /// Starts the next block of a key. See [`Block::next`].
     pub(super) fn start(
         &mut self,
         key: KeyHash,
         rule: &BlockRule,
         retry_at: Timestamp,
         now: Timestamp,
-    ) -> Timestamp {
+    ) -> Block {
         let block = Block::next(self.remove(key), rule, retry_at, now);
         self.put(key, block);
-        block.until
+        block
     }
 
     /// Holds a block, whatever was held of its key before.

@@ -19,7 +19,7 @@ use crate::decision::block::Block;
 use crate::decision::counter::Counter;
 use crate::decision::key::KeyHash;
 use crate::decision::limit::{BlockRule, Limit};
-use crate::decision::tally::{Charge, Judgement, Tally};
+use crate::decision::tally::{Aftermath, Charge, Judgement, Outcome, Settlement, Tally};
 use crate::decision::time::{Span, Timestamp};
 
 pub(super) struct Shard {
@@ -31,7 +31,7 @@ pub(super) struct Shard {
     shared: HashMap<SharedKey, Counter>,
     shared_max: usize,
     blocks: Blocks,
-    /// How often something was counted or blocked.
+    /// How often something was counted, settled, blocked or forgotten.
     changes: u64,
 }
 
@@ -85,12 +85,9 @@ impl Shard {
     /// What the counter of a charge says, changing nothing but to make room.
     pub(super) fn tally(&mut self, charge: &Charge<'_>, now: Timestamp) -> Seen {
         let Limit { rule, cost, .. } = charge.limit;
-        if let Some(until) = self.blocks.blocked_until(charge.key, now) {
-            let windows = SmallVec::new();
-            return Seen {
-                tally: Tally { judgement: Judgement::Blocked { until }, windows },
-                is_shared: false,
-            };
+        if let Some(block) = self.blocks.standing(charge.key, now) {
+            let judgement = Judgement::Blocked { until: block.until, began: None };
+            return Seen { tally: Tally { judgement, ..Tally::unasked() }, is_shared: false };
         }
         if let Some(index) = self.find(charge.key) {
             let tally = self.slab.get(index).counter.tally(rule, cost.get(), now);
@@ -124,6 +121,79 @@ impl Shard {
         self.sweep(2, now);
     }
 
+    /// Settles an attempt that [`Shard::charge`] reserved. A failure that uses up what the key had
+    /// begins its block.
+    pub(super) fn settle(
+        &mut self,
+        settlement: &Settlement<'_>,
+        held_at: Timestamp,
+        now: Timestamp,
+    ) -> Aftermath {
+        let Settlement { charge, outcome, .. } = settlement;
+        self.changes += 1;
+        let mut settled = match self.find(charge.key) {
+            Some(index) => self.slab.get_mut(index).counter.settle(charge.limit, held_at, *outcome, now),
+            None => self.settle_shared(charge, held_at, *outcome, now),
+        };
+        if let (Some(rule), Outcome::Failure, Some(retry_at)) =
+            (&charge.limit.block, outcome, settled.judgement.retry_at())
+            && self.blocks.standing(charge.key, now).is_none()
+        {
+            let block = self.blocks.start(charge.key, rule, retry_at, now);
+            settled.judgement = Judgement::Blocked { until: block.until, began: Some(block) };
+        }
+        settled
+    }
+
+    /// Of a key without a slot: in all the counters that it shares.
+    fn settle_shared(
+        &mut self,
+        charge: &Charge<'_>,
+        held_at: Timestamp,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Aftermath {
+        let mut settled = Aftermath::unknown();
+        for key in shared_keys(charge) {
+            if let Some(counter) = self.shared.get_mut(&key) {
+                let row = counter.settle(charge.limit, held_at, outcome, now);
+                if settled == Aftermath::unknown() || row.failures < settled.failures {
+                    settled = row;
+                }
+            }
+        }
+        settled
+    }
+
+    /// See [`super::MemoryStore::hold`]. One that ends later stays.
+    pub(super) fn hold(&mut self, key: KeyHash, block: Block, now: Timestamp) {
+        if self.blocks.standing(key, now).is_none_or(|standing| standing.until < block.until) {
+            self.changes += 1;
+            self.blocks.put(key, block);
+        }
+    }
+
+    /// Forgets what a key counted, and its block with all that came before it.
+    pub(super) fn forget(&mut self, key: KeyHash) {
+        self.changes += 1;
+        let slot = SlotKey::of(key);
+        let slab = &self.slab;
+        if let Ok(entry) = self.index.find_entry(slot.hash(), |&index| slab.get(index).key == slot) {
+            let (index, _) = entry.remove();
+            self.slab.remove(index);
+        }
+        self.blocks.lift(key);
+    }
+
+    /// Makes a block longer if its rule says so of requests that come while it stands.
+    pub(super) fn prolong(&mut self, charge: &Charge<'_>, now: Timestamp) -> Option<Timestamp> {
+        let standing = self.blocks.standing(charge.key, now)?;
+        let block = standing.after_another(charge.limit.block.as_ref(), now)?;
+        self.changes += 1;
+        self.blocks.put(charge.key, block);
+        Some(block.until)
+    }
+
     /// See [`super::MemoryStore::learn`].
     pub(super) fn learn(&mut self, key: KeyHash, counter: Counter, block: Option<Block>, now: Timestamp) {
         match self.find(key) {
@@ -140,14 +210,14 @@ impl Shard {
         }
     }
 
-    /// Starts the next block of a key, which ends no earlier than its limit admits it again; when.
+    /// Starts the next block of a key, which ends no earlier than its limit admits it again.
     pub(super) fn block(
         &mut self,
         key: KeyHash,
         rule: &BlockRule,
         retry_at: Timestamp,
         now: Timestamp,
-    ) -> Timestamp {
+    ) -> Block {
         self.changes += 1;
         self.blocks.start(key, rule, retry_at, now)
     }
@@ -204,6 +274,7 @@ impl Shard {
         if !has_room && keys.iter().any(|key| !self.shared.contains_key(key)) {
             let retry_at = now.plus(Span::from_secs(1));
             return Tally {
+                held: None,
                 judgement: Judgement::Exceeded { window: 0, retry_at },
                 windows: SmallVec::new(),
             };
@@ -217,12 +288,8 @@ impl Shard {
         let Limit { rule, cost, .. } = charge.limit;
         let rows: Option<SmallVec<[&Counter; 2]>> =
             shared_keys(charge).iter().map(|key| self.shared.get(key)).collect();
-        let opens_at = |counter: &Counter| match counter.tally(rule, cost.get(), now).judgement {
-            Judgement::Admits => now,
-            Judgement::Exceeded { retry_at, .. } => retry_at,
-            Judgement::Blocked { until } => until,
-            Judgement::Undecided { retry_at } => retry_at,
-        };
+        let opens_at =
+            |counter: &Counter| counter.tally(rule, cost.get(), now).judgement.retry_at().unwrap_or(now);
         rows?.into_iter().min_by_key(|counter| opens_at(counter)).cloned()
     }
 }

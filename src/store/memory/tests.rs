@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyHash, KeyHasher, KeyPart, KeySpec, LimitId, Missing, PartTag};
-use crate::decision::limit::{BlockRule, Limit, OnStoreError, Rule, Shown, Window, Windows};
+use crate::decision::limit::{BlockRule, Limit, OnStoreError, Rule, Shown, WhileBlocked, Window, Windows};
 use crate::decision::time::Span;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -38,6 +38,13 @@ fn key(limit: &Limit, value: u64) -> KeyHash {
 
 fn charge(limit: &Limit, value: u64) -> Charge<'_> {
     Charge { key: key(limit, value), limit }
+}
+
+fn blocked_until(tallies: &Tallies) -> Option<Timestamp> {
+    match tallies.list[0].judgement {
+        Judgement::Blocked { until, .. } => Some(until),
+        _ => None,
+    }
 }
 
 fn admits(tallies: &Tallies) -> bool {
@@ -92,6 +99,7 @@ fn an_exceeded_limit_blocks_its_key_and_the_next_block_is_longer() {
         factor_percent: 200,
         max: Span::from_secs(300),
         forget: Span::from_secs(1000),
+        while_blocked: WhileBlocked::Stands,
     };
     let limit = Limit { block: Some(block), ..limit("l", &[(1, 10)]) };
     let mut now = NOW;
@@ -100,7 +108,7 @@ fn an_exceeded_limit_blocks_its_key_and_the_next_block_is_longer() {
         let until = now.plus(Span::from_secs(expected_s));
         for _ in 0..3 {
             // Trying again while blocked neither prolongs the block nor counts.
-            assert_eq!(store.take(&[charge(&limit, 1)], now).list[0].judgement, Judgement::Blocked { until });
+            assert_eq!(blocked_until(&store.take(&[charge(&limit, 1)], now)), Some(until));
         }
         let just_before = Timestamp::from_micros(until.as_micros() - 1);
         assert!(!admits(&store.take(&[charge(&limit, 1)], just_before)));
@@ -109,7 +117,7 @@ fn an_exceeded_limit_blocks_its_key_and_the_next_block_is_longer() {
     let much_later = now.plus(Span::from_secs(2000));
     assert!(admits(&store.take(&[charge(&limit, 1)], much_later)));
     let until = much_later.plus(Span::from_secs(100));
-    assert_eq!(store.take(&[charge(&limit, 1)], much_later).list[0].judgement, Judgement::Blocked { until });
+    assert_eq!(blocked_until(&store.take(&[charge(&limit, 1)], much_later)), Some(until));
 }
 
 #[test]
@@ -120,11 +128,12 @@ fn a_block_shorter_than_its_window_ends_with_the_window() {
         factor_percent: 200,
         max: Span::from_secs(60),
         forget: Span::from_secs(1000),
+        while_blocked: WhileBlocked::Stands,
     };
     let limit = Limit { block: Some(block), ..limit("l", &[(1, 60)]) };
     assert!(admits(&store.take(&[charge(&limit, 1)], NOW)));
     let until = NOW.plus(Span::from_secs(60));
-    assert_eq!(store.take(&[charge(&limit, 1)], NOW).list[0].judgement, Judgement::Blocked { until });
+    assert_eq!(blocked_until(&store.take(&[charge(&limit, 1)], NOW)), Some(until));
     assert_eq!(store.size(NOW).blocks, 1);
     assert!(admits(&store.take(&[charge(&limit, 1)], until)), "the announced time is honest");
     assert_eq!(store.size(until).blocks, 0, "a block that is over is only remembered");
@@ -175,6 +184,7 @@ fn a_flood_of_keys_pushes_nobody_out() {
         factor_percent: 100,
         max: Span::from_secs(3600),
         forget: Span::ZERO,
+        while_blocked: WhileBlocked::Stands,
     };
     let blocking = Limit { block: Some(block), ..limit("blocking", &[(1, 10)]) };
     let (victim, blocked) = (u64::MAX, u64::MAX - 1);

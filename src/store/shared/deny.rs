@@ -65,13 +65,25 @@ impl DenyCache {
         let (until, windows) = match tally.judgement {
             Judgement::Exceeded { retry_at, .. } => (retry_at, tally.windows.clone()),
             // Of a key that is blocked already nothing else is told.
-            Judgement::Blocked { until } => (until, SmallVec::new()),
+            Judgement::Blocked { until, .. } => (until, SmallVec::new()),
+            Judgement::Waits { retry_at } => (retry_at, SmallVec::new()),
+            // Attempts under way are settled at any time.
+            Judgement::Pending { .. } => return,
             Judgement::Admits | Judgement::Undecided { .. } => return self.forget(charge.key),
         };
         if charge.limit.mode == Mode::Shadow {
             return;
         }
-        let tally = Tally { judgement: tally.judgement, windows };
+        // Only one request began the block, and it is not asked again.
+        let judgement = match tally.judgement {
+            Judgement::Blocked { until, .. } => Judgement::Blocked { until, began: None },
+            other @ (Judgement::Admits
+            | Judgement::Exceeded { .. }
+            | Judgement::Waits { .. }
+            | Judgement::Pending { .. }
+            | Judgement::Undecided { .. }) => other,
+        };
+        let tally = Tally { judgement, windows, held: None };
         let mut shard = self.shard(charge.key).lock();
         if shard.len() >= DenyCache::KEYS_A_SHARD && !shard.contains_key(&charge.key) {
             let before = shard.len();
@@ -104,7 +116,8 @@ impl DenyCache {
         Some(denied.tally.clone())
     }
 
-    fn forget(&self, key: KeyHash) {
+    /// Nothing is known of a key any more.
+    pub(super) fn forget(&self, key: KeyHash) {
         if self.held.load(Ordering::Acquire) > 0 && self.shard(key).lock().remove(&key).is_some() {
             self.held.fetch_sub(1, Ordering::AcqRel);
         }

@@ -4,9 +4,30 @@ use prometheus::{IntCounter, Registry};
 
 use super::family::Family;
 use crate::decision::limit::Mode;
+use crate::decision::tally::Outcome;
 
-/// The window label of a refusal by a block: no window decided it.
-const BLOCK: &str = "block";
+/// What refused where no window did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptOut {
+    Block,
+    /// A wait after failures in a row.
+    Backoff,
+    /// Attempts under way that could use up what is left.
+    Pending,
+}
+
+impl KeptOut {
+    const ALL: [KeptOut; 3] = [KeptOut::Block, KeptOut::Backoff, KeptOut::Pending];
+
+    /// The value of the `window` label.
+    fn label(self) -> &'static str {
+        match self {
+            KeptOut::Block => "block",
+            KeptOut::Backoff => "backoff",
+            KeptOut::Pending => "pending",
+        }
+    }
+}
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +41,8 @@ pub enum Verdict {
     Limited,
     /// Refused by a block.
     Blocked,
+    /// Refused by a wait after failures.
+    BackedOff,
     /// Refused by an access list.
     Denied,
     /// Refused for what cannot be read in one way only.
@@ -32,12 +55,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub(super) const ALL: [Verdict; 10] = [
+    pub(super) const ALL: [Verdict; 11] = [
         Verdict::Admitted,
         Verdict::Exempt,
         Verdict::Rejected,
         Verdict::Limited,
         Verdict::Blocked,
+        Verdict::BackedOff,
         Verdict::Denied,
         Verdict::Malformed,
         Verdict::BodyRefused,
@@ -53,6 +77,7 @@ impl Verdict {
             Verdict::Rejected => "rejected",
             Verdict::Limited => "limited",
             Verdict::Blocked => "blocked",
+            Verdict::BackedOff => "backed_off",
             Verdict::Denied => "denied",
             Verdict::Malformed => "malformed",
             Verdict::BodyRefused => "body_refused",
@@ -78,12 +103,14 @@ pub struct LimitLabels<'a> {
 pub struct RouteMetrics {
     verdicts: [IntCounter; Verdict::ALL.len()],
     limits: Box<[LimitCounters]>,
+    attempts: [IntCounter; 3],
+    backoffs: IntCounter,
 }
 
 #[derive(Clone)]
 struct LimitCounters {
     windows: Box<[ByMode]>,
-    block: ByMode,
+    kept_out: [ByMode; KeptOut::ALL.len()],
 }
 
 #[derive(Clone)]
@@ -97,6 +124,16 @@ impl RouteMetrics {
         self.verdicts[verdict as usize].inc();
     }
 
+    /// An attempt was settled.
+    pub fn attempted(&self, outcome: Outcome) {
+        self.attempts[outcome as usize].inc();
+    }
+
+    /// A failure was followed by a wait.
+    pub fn backed_off(&self) {
+        self.backoffs.inc();
+    }
+
     /// A window refused, or would have. Both indexes are those of [`LimitLabels`]; one that is
     /// out of range counts nothing.
     pub fn refused(&self, limit: usize, window: usize, mode: Mode) {
@@ -105,10 +142,10 @@ impl RouteMetrics {
         }
     }
 
-    /// A block that this limit set refused, or would have.
-    pub fn blocked(&self, limit: usize, mode: Mode) {
+    /// Something else of this limit refused, or would have.
+    pub fn kept_out(&self, limit: usize, by: KeptOut, mode: Mode) {
         if let Some(limit) = self.limits.get(limit) {
-            limit.block.count(mode);
+            limit.kept_out[by as usize].count(mode);
         }
     }
 }
@@ -125,6 +162,8 @@ impl ByMode {
 pub(super) struct Families {
     requests: Family<IntCounter, 2>,
     refusals: Family<IntCounter, 5>,
+    attempts: Family<IntCounter, 2>,
+    backoffs: Family<IntCounter, 1>,
 }
 
 impl Families {
@@ -144,6 +183,20 @@ impl Families {
                 ["route", "policy", "key", "window", "mode"],
                 IntCounter::with_opts,
             )?,
+            attempts: Family::new(
+                registry,
+                "tollgate_attempts_total",
+                "Attempts on routes that count failures, by what the backend said to them.",
+                ["route", "outcome"],
+                IntCounter::with_opts,
+            )?,
+            backoffs: Family::new(
+                registry,
+                "tollgate_backoffs_total",
+                "Failures that were followed by a wait.",
+                ["route"],
+                IntCounter::with_opts,
+            )?,
         })
     }
 
@@ -154,10 +207,13 @@ impl Families {
         };
         let limits = limits.iter().map(|limit| LimitCounters {
             windows: limit.windows.iter().map(|window| counters(limit, window)).collect(),
-            block: counters(limit, BLOCK),
+            kept_out: KeptOut::ALL.map(|by| counters(limit, by.label())),
         });
         RouteMetrics {
             limits: limits.collect(),
+            // In the order of `Outcome`.
+            attempts: ["failure", "success", "neither"].map(|outcome| self.attempts.child([route, outcome])),
+            backoffs: self.backoffs.child([route]),
             verdicts: Verdict::ALL.map(|verdict| self.requests.child([route, verdict.label()])),
         }
     }
@@ -165,5 +221,7 @@ impl Families {
     pub(super) fn retain(&self, routes: &[&str]) {
         self.requests.retain(routes);
         self.refusals.retain(routes);
+        self.attempts.retain(routes);
+        self.backoffs.retain(routes);
     }
 }

@@ -46,7 +46,7 @@ fn refusals_are_counted_by_limit_window_and_mode() {
     let route = login(&metrics);
     route.refused(0, 1, Mode::Enforce);
     route.refused(1, 0, Mode::Shadow);
-    route.blocked(1, Mode::Enforce);
+    route.kept_out(1, KeptOut::Block, Mode::Enforce);
     let line = |key, window, mode, count| {
         format!(
             r#"tollgate_refusals_total{{key="{key}",mode="{mode}",policy="login",route="login",window="{window}"}} {count}"#
@@ -66,7 +66,7 @@ fn indexes_out_of_range_count_nothing() {
     route.refused(0, 2, Mode::Enforce);
     route.refused(2, 0, Mode::Enforce);
     route.refused(usize::MAX, usize::MAX, Mode::Shadow);
-    route.blocked(2, Mode::Enforce);
+    route.kept_out(2, KeptOut::Block, Mode::Enforce);
     assert_eq!(refusals(&metrics), before);
 }
 

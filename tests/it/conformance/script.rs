@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 
 use tollgate::decision::ipset::IpSet;
 use tollgate::decision::key::{Form, KeyHasher, KeyPart, KeySpec, LimitId, Missing, PartTag};
-use tollgate::decision::limit::{BlockRule, Limit, Mode, OnStoreError, Rule, Shown, Smooth, Window, Windows};
+use tollgate::decision::limit::{
+    BlockRule, Limit, Mode, OnStoreError, Rule, Shown, Smooth, WhileBlocked, Window, Windows,
+};
 use tollgate::decision::tally::Charge;
 use tollgate::decision::time::Span;
 
@@ -58,6 +60,7 @@ pub(super) fn limits() -> Vec<Limit> {
             factor_percent,
             max: Span::from_secs(max_s),
             forget: Span::from_secs(30),
+            while_blocked: WhileBlocked::Stands,
         }),
         ..limit
     };

@@ -3,8 +3,11 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
-use crate::decision::limit::{Rule, Smooth, Window, Windows};
-use crate::decision::tally::Judgement;
+use crate::decision::counter::LEASE;
+use crate::decision::ipset::IpSet;
+use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
+use crate::decision::limit::{Backoff, Limit, Mode, OnStoreError, Rule, Shown, Smooth, Window, Windows};
+use crate::decision::tally::{Judgement, Outcome};
 use crate::decision::time::Span;
 
 const START_MS: u64 = 1_800_000_000_000;
@@ -24,6 +27,15 @@ fn windows(list: &[(u32, u64)]) -> Rule {
 
 fn smooth(burst: u32, replenish_one_ns: u64) -> Rule {
     Rule::Smooth(Smooth { burst: NonZeroU32::new(burst).unwrap(), replenish_one_ns })
+}
+
+fn backoff(base_ms: u64, factor_percent: u32) -> Rule {
+    Rule::Backoff(Backoff {
+        base: Span::from_millis(base_ms),
+        factor_percent,
+        max: Span::from_secs(3600),
+        forget: Span::from_secs(900),
+    })
 }
 
 /// Charges whatever is admitted of so many tries at each of these times.
@@ -55,7 +67,12 @@ fn thawed(bytes: &[u8], saved_at: Timestamp, now: Timestamp) -> Counter {
 fn rules() -> impl Strategy<Value = Rule> {
     let window = || (prop_oneof![1_u32..=12, 13_u32..=64, 65_u32..500, 70_000_u32..90_000], 1_u64..30_000);
     let listed = prop::collection::vec(window(), 1..=4).prop_map(|list| windows(&list));
-    prop_oneof![4 => listed, 1 => (1_u32..50, 1_u64..2_000_000_000).prop_map(|(b, ns)| smooth(b, ns))]
+    let failures = prop::collection::vec(window(), 1..=2).prop_map(|list| match windows(&list) {
+        Rule::Windows(windows) => Rule::Failures(windows),
+        other => other,
+    });
+    let waits = (1_u64..5_000, 100_u32..300).prop_map(|(ms, factor)| backoff(ms, factor));
+    prop_oneof![4 => listed, 2 => failures, 1 => waits, 1 => (1_u32..50, 1_u64..2_000_000_000).prop_map(|(b, ns)| smooth(b, ns))]
 }
 
 fn tries() -> impl Strategy<Value = Vec<(u64, u32)>> {
@@ -84,7 +101,7 @@ proptest! {
         rule in rules(),
         other in rules(),
         tries in tries(),
-        later_ms in prop::collection::vec(0_u64..40_000, 1..20),
+        later_ms in prop::collection::vec(prop_oneof![0_u64..40_000, 100_000_u64..200_000], 1..20),
     ) {
         let mut kept = counted(&rule, &tries);
         let saved_ms = tries.last().map_or(0, |&(ms, _)| ms);
@@ -123,6 +140,8 @@ proptest! {
         // A sub-bucket more is what a window may be stretched by.
         let longest_ms = match &rule {
             Rule::Windows(windows) => windows.longest().as_millis() * 33 / 32 + 4,
+            Rule::Failures(windows) => LEASE.as_millis() + windows.longest().as_millis() * 33 / 32 + 4,
+            Rule::Backoff(_) => 0,
             Rule::Smooth(smooth) => smooth.refill().as_millis() + 1,
         };
         let over = back.tally(&rule, 1, now.plus(Span::from_millis(longest_ms)));
@@ -133,7 +152,7 @@ proptest! {
     #[test]
     fn garbage_is_refused_or_counts(
         rule in rules(),
-        tag in 0_u8..5,
+        tag in 0_u8..6,
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         saved_ms in 0_u64..2_000,
     ) {
@@ -182,6 +201,54 @@ fn what_ends_early_is_refused() {
             );
         }
     }
+}
+
+#[test]
+fn failures_in_a_row_and_attempts_under_way_are_kept() {
+    let limit = Limit {
+        id: LimitId::derive(&["test"]),
+        policy: "login".into(),
+        key: KeySpec { parts: [KeyPart::Ip].into_iter().collect(), form: Form::Text, missing: Missing::Ip },
+        rule: backoff(1_000, 200),
+        cost: NonZeroU32::MIN,
+        mode: Mode::Enforce,
+        exempt: IpSet::default(),
+        shown: Shown::RetryAfter,
+        block: None,
+        on_store_error: OnStoreError::Local,
+    };
+    let mut counter = Counter::default();
+    for ms in [0, 1_000, 3_000] {
+        assert_eq!(counter.tally(&limit.rule, 1, at(ms)).judgement, Judgement::Admits);
+        counter.charge(&limit.rule, 1, at(ms));
+        counter.settle(&limit, at(ms), Outcome::Failure, at(ms));
+    }
+    let judged = |counter: &Counter, ms| counter.tally(&limit.rule, 1, at(ms)).judgement;
+    assert_eq!(
+        judged(&thawed(&frozen(&counter), at(3_000), at(3_000)), 3_000),
+        Judgement::Waits { retry_at: at(7_000) }
+    );
+    // However far the clock was set back, each wait is over when it would have been.
+    let back = thawed(&frozen(&counter), at(3_603_000), at(3_000));
+    assert_eq!(judged(&back, 3_000), Judgement::Admits, "it was an hour ago");
+    let back = thawed(&frozen(&counter), at(3_000), at(1_000));
+    assert_eq!(judged(&back, 1_000), Judgement::Waits { retry_at: at(5_000) });
+    // Nobody settles what was under way when the gateway died: it fails when its lease ends.
+    counter.charge(&limit.rule, 1, at(7_000));
+    let back = thawed(&frozen(&counter), at(7_000), at(8_000));
+    assert!(matches!(judged(&back, 8_000), Judgement::Pending { .. }));
+    let ended_ms = 7_000 + LEASE.as_millis();
+    assert_eq!(judged(&back, ended_ms), Judgement::Waits { retry_at: at(ended_ms + 8_000) });
+}
+
+/// Counters of failures hold a counter, and bytes could say that this one holds another, and so on: no stack is deep
+/// enough for that.
+#[test]
+fn counters_do_not_nest() {
+    let mut attempts = vec![ATTEMPTS_TAG];
+    attempts.extend([0; 6 + 4 + 6 + 4]);
+    let bytes = attempts.repeat(50_000);
+    assert!(Counter::thaw(&mut Reader::new(&bytes), Resumed::new(at(0), at(0))).is_none());
 }
 
 #[test]
