@@ -29,8 +29,6 @@ pub(super) struct Place {
 /// The file, open to write. Only one of a process is.
 pub(super) struct JournalFile {
     pub(super) connection: Connection,
-    /// Whether blocks that were in force had to be ended when it was opened.
-    pub(super) is_foreign: bool,
     /// Keeps apart events of one microsecond.
     pub(super) low: u16,
 }
@@ -77,9 +75,12 @@ impl JournalFile {
         }
         // Takes effect in a new file alone.
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        // The log goes into the file every 16 MiB: rarely enough that pages of the indexes, which are hit
+        // at random, are not written once an event, and often enough that it is done within moments.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;
-             PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384;",
+             PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -65536;",
         )?;
         if let Some(pages) = place.pages_max {
             connection.pragma_update(None, "max_page_count", pages)?;
@@ -87,7 +88,7 @@ impl JournalFile {
         if version > 0 {
             check(&connection, &path)?;
         }
-        let mut file = JournalFile { connection, is_foreign: false, low: 0 };
+        let mut file = JournalFile { connection, low: 0 };
         file.migrate(version)?;
         file.recognise(place, now)?;
         Ok(file)
@@ -145,14 +146,13 @@ impl JournalFile {
         }
         note.execute(("opened_at", now.as_micros().cast_signed()))?;
         drop(note);
-        self.is_foreign = !is_hashed_alike || !is_sealed_alike;
-        if self.is_foreign {
+        if !is_hashed_alike || !is_sealed_alike {
             let ended = change.execute(schema::END_ALL, (now.as_micros().cast_signed(),))?;
             tracing::warn!(
                 ended,
                 hashed_alike = is_hashed_alike,
                 sealed_alike = is_sealed_alike,
-                "the journal was written under other secrets: the blocks in it cannot be matched to requests and have ended"
+                "the journal was written under other secrets: its blocks cannot be matched to requests and have ended"
             );
         }
         change.commit()?;
