@@ -1,6 +1,7 @@
 //! The composition root: the only place that names every adapter and puts them together.
 
 mod bind;
+mod data_dir;
 mod reload;
 mod store;
 
@@ -14,22 +15,28 @@ use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
+use self::data_dir::DataDir;
 use self::reload::Reloader;
 use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::gateway::{Gateway, Policies};
+use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
+pub use self::data_dir::DataDirError;
 
 /// How often the log is told what it was spared.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How many reports go by between two sweeps of spent counters.
 const REPORTS_A_SWEEP: u32 = 15;
+/// And how many between two clean-ups of the journal: an hour.
+const REPORTS_A_CLEANUP: u32 = 3600;
 /// Idle connections kept to backends, a worker.
 const IDLE_CONNECTIONS: usize = 512;
 /// Retries are counted by upstream; Pingora's own bound only has to be out of the way.
@@ -50,6 +57,11 @@ pub struct App {
     listeners: Listeners,
     stop: watch::Sender<bool>,
     reload: mpsc::Sender<()>,
+    /// Ends with the last snapshot of the counters.
+    keeper: Option<JoinHandle<()>>,
+    /// Nobody else has the folder while this is here.
+    _data: DataDir,
+    gateway: Arc<Gateway>,
 }
 
 /// Why a gateway did not start.
@@ -61,6 +73,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
     #[error("the system gives no random numbers")]
@@ -97,8 +111,19 @@ impl App {
         let admin_address = bound(&admin_listener)?;
 
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let store = store::open(&config.store, metrics.store(), clock.clone())?;
-        let gateway = Arc::new(Gateway::new(store, clock, store::hasher(&config.store)?, metrics.clone()));
+        let data = DataDir::open(&config.store.data_dir, &metrics.data_dir())?;
+        let mut store = store::open(&config.store, metrics.store(), clock.clone())?;
+        // Nobody is served yet who would wait for it.
+        let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
+        let hasher = store::hasher(&config.store, &data);
+        let journal = JournalSpec {
+            folder: data.folder.clone(),
+            retention: config.retention,
+            seal_key: data.seal_key,
+            hash_check: store::hash_check(&hasher),
+        };
+        let journal = Journal::open(journal, metrics.journal(), clock.clone());
+        let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
@@ -123,11 +148,12 @@ impl App {
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
-        let reloader = Reloader { source, frozen, live, gateway };
+        let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
+        let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload })
+        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, keeper, gateway, _data: data })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -144,12 +170,22 @@ impl App {
         self.reload.clone()
     }
 
-    /// Stops accepting and lets requests in flight finish for at most `drain`; whether all did.
-    pub async fn stop(self, drain: Duration) -> bool {
+    /// Stops accepting and lets requests in flight finish for at most `drain`, or until `hurry` is there; whether all
+    /// did. What was counted is on disk then, and another gateway may have the folder.
+    pub async fn stop(self, drain: Duration, hurry: impl Future<Output = ()>) -> bool {
         self.readiness.set(Phase::Draining);
-        let drained = self.listeners.stop(drain).await;
+        let drained = tokio::select! {
+            drained = self.listeners.stop(drain) => drained,
+            () = hurry => false,
+        };
         // The other tasks are gone already if nobody receives.
         let _ = self.stop.send(true);
+        if let Some(keeper) = self.keeper
+            && let Err(error) = keeper.await
+        {
+            tracing::error!(%error, "the counters were not saved a last time");
+        }
+        self.gateway.close().await;
         drained
     }
 }
@@ -196,12 +232,15 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    for round in (0..REPORTS_A_SWEEP).cycle() {
+    for round in (0..REPORTS_A_CLEANUP).cycle() {
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
             () = tokio::time::sleep(REPORT_EVERY) => gateway.report_suppressed(),
         }
-        if round > 0 {
+        if round == 0 {
+            gateway.tidy_journal();
+        }
+        if round % REPORTS_A_SWEEP > 0 {
             continue;
         }
         let gateway = Arc::clone(&gateway);

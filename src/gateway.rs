@@ -1,6 +1,12 @@
 //! The shell around the decision: all control flow of a request stands in [`Gateway::admit`].
 
+mod answer;
+mod attempt;
+mod events;
+mod guard;
+mod operator;
 mod policies;
+mod record;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -9,27 +15,35 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
 use http::{HeaderMap, Method};
+use ring::rand::SystemRandom;
 use smallvec::SmallVec;
 
+pub use self::answer::AnswerWatch;
+pub use self::attempt::Attempt;
+pub use self::operator::{BlockOrder, OrderFault};
 pub use self::policies::Policies;
 
-use self::policies::CauseLabels;
+use self::attempt::{Holding, Sender};
+use self::events::{Flush, Repeats};
 
 use crate::clock::Clock;
 use crate::decision::body::{Fields, Media, read_fields};
 use crate::decision::client::Client;
 use crate::decision::key::{FieldPath, KeyHasher};
-use crate::decision::limit::Mode;
 use crate::decision::path::NormalPath;
 use crate::decision::plan::{Facts, Plan};
 use crate::decision::policy::{Route, Standing};
 use crate::decision::refusal::Refusal;
 use crate::decision::reject;
 use crate::decision::route::RouteIndex;
+use crate::decision::tally::Tallies;
 use crate::decision::time::Timestamp;
-use crate::decision::verdict::{Cause, Grounds, Permit, conclude};
-use crate::store::Store;
-use crate::telemetry::{FailureLog, Metrics, RefusalLine, RefusalLog, StoreGauges, Verdict};
+use crate::decision::verdict::{Began, Cause, Permit, conclude};
+use crate::identity::UserId;
+use crate::journal::{Event, EventKind, Journal};
+use crate::store::snapshot::Snapshots;
+use crate::store::{Availability, Store};
+use crate::telemetry::{BlockLog, FailureLog, Metrics, RefusalLog, StoreGauges};
 
 /// Decides every request. Lives as long as the process; the policies come and go.
 pub struct Gateway {
@@ -37,8 +51,12 @@ pub struct Gateway {
     clock: Clock,
     hasher: KeyHasher,
     metrics: Metrics,
+    journal: Journal,
+    repeats: Repeats,
+    random: SystemRandom,
     refusals: RefusalLog,
     failures: FailureLog,
+    blocks: BlockLog,
 }
 
 /// The head of a request as the edge sees it.
@@ -90,6 +108,8 @@ pub struct Admission {
     pub path: Option<NormalPath>,
     pub decided_at: Timestamp,
     pub outcome: Result<Permit, Refusal>,
+    /// What is to be settled once the backend has answered.
+    pub attempt: Option<Attempt>,
 }
 
 /// What is known of a request while it is being decided.
@@ -100,7 +120,12 @@ struct Seen {
     decided_at: Timestamp,
     /// How long the request's own body was waited for.
     waited: Duration,
+    user: Option<UserId>,
+    fields: Option<Fields>,
+    plan: Plan,
     shadowed: SmallVec<[Cause; 1]>,
+    began: SmallVec<[Began; 1]>,
+    attempt: Option<Attempt>,
     shared: u32,
 }
 
@@ -108,11 +133,18 @@ impl Gateway {
     /// How many refusals a second are worth a line each.
     const REFUSAL_LINES_A_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
     const FAILURE_LINES_A_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+    const BLOCK_LINES_A_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
-    pub fn new(store: Store, clock: Clock, hasher: KeyHasher, metrics: Metrics) -> Gateway {
+    /// The blocks that the journal holds are in force from the first request on.
+    pub fn new(store: Store, clock: Clock, hasher: KeyHasher, metrics: Metrics, journal: Journal) -> Gateway {
         let refusals = RefusalLog::new(Gateway::REFUSAL_LINES_A_SECOND);
         let failures = FailureLog::new(Gateway::FAILURE_LINES_A_SECOND);
-        Gateway { store, clock, hasher, metrics, refusals, failures }
+        let blocks = BlockLog::new(Gateway::BLOCK_LINES_A_SECOND);
+        let (repeats, random) = (Repeats::new(), SystemRandom::new());
+        for record in journal.book().remembered() {
+            store.hold(record.key, record.block, clock.now());
+        }
+        Gateway { store, clock, hasher, metrics, journal, repeats, random, refusals, failures, blocks }
     }
 
     pub fn clock(&self) -> &Clock {
@@ -130,7 +162,18 @@ impl Gateway {
 
     /// Looks after the connection to a shared store until it is dropped.
     pub async fn watch_store(&self) {
-        self.store.watch().await;
+        let note = |availability: Availability| {
+            let kind = match availability {
+                Availability::Up => EventKind::StoreUp,
+                Availability::Partly | Availability::Away => EventKind::StoreDown,
+            };
+            self.journal.note(Event::new(kind, self.clock.now()));
+        };
+        self.store.watch(&note).await;
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Gives back what spent counters hold.
@@ -138,11 +181,29 @@ impl Gateway {
         self.store.sweep(self.clock.now());
     }
 
+    /// Writes the counters down, if they end with this process and anything was counted. Blocks until it is done.
+    pub fn save(&self, snapshots: &Snapshots) {
+        snapshots.save(&self.store);
+    }
+
+    /// Cleans up what the journal need not keep any more.
+    pub fn tidy_journal(&self) {
+        self.journal.tidy(self.clock.now());
+    }
+
+    /// Hands the journal what was only counted so far, and waits until all of it is on disk.
+    pub async fn close(&self) {
+        self.repeats.flush(&self.journal, Flush::All, self.clock.now());
+        self.journal.close().await;
+    }
+
     /// Tells the log how many lines it was spared, if any.
     pub fn report_suppressed(&self) {
         let now = self.clock.now();
         self.refusals.report_suppressed(now);
         self.failures.report_suppressed(now);
+        self.blocks.report_suppressed(now);
+        self.repeats.flush(&self.journal, Flush::Old, now);
     }
 
     /// Notes that a backend gave no answer.
@@ -159,6 +220,7 @@ impl Gateway {
             overflow_keys: size.shared,
             blocks: size.blocks,
         });
+        self.journal.refresh(self.clock.now());
     }
 
     /// Decides one request: charges all of its limits, or none.
@@ -171,14 +233,22 @@ impl Gateway {
             path: None,
             decided_at,
             waited: Duration::ZERO,
+            user: None,
+            fields: None,
+            plan: Plan::default(),
             shadowed: SmallVec::new(),
+            began: SmallVec::new(),
+            attempt: None,
             shared: 0,
         };
         let outcome = self.decide(policies, exchange, &mut seen).await;
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
         self.record(policies, &seen, &outcome, exchange.head());
-        let Seen { client, route, path, decided_at, .. } = seen;
-        Admission { client, route, path, decided_at, outcome }
+        if seen.has_consequences(policies, &outcome) || self.prolonged(policies, &seen, &outcome).is_some() {
+            self.consequences(policies, &seen, &outcome, exchange.head()).await;
+        }
+        let Seen { client, route, path, decided_at, attempt, .. } = seen;
+        Admission { client, route, path, decided_at, outcome, attempt }
     }
 
     async fn decide(
@@ -197,8 +267,7 @@ impl Gateway {
         if *head.method == Method::CONNECT {
             return Err(Refusal::Malformed { detail: "CONNECT is not supported.".into() });
         }
-        seen.path = Some(NormalPath::parse(head.path)?);
-        let path = seen.path.as_ref().ok_or(Refusal::NoRoute)?;
+        let path = seen.path.insert(NormalPath::parse(head.path)?);
         let preflight = preflight_method(&head);
         let method = preflight.as_ref().unwrap_or(head.method);
         let index = rules.table().find(|| head.host(), method, path).ok_or(Refusal::NoRoute)?;
@@ -210,89 +279,88 @@ impl Gateway {
         if standing == Standing::Allowed || preflight.is_some() {
             return Ok(Permit::exempt());
         }
-        let user = if route.needs_user() {
-            policies.users.identify(head.headers, seen.client.peer_is_trusted, seen.decided_at)
-        } else {
-            None
-        };
-        let user = user.as_ref().map(|user| user.as_bytes());
-        let mut plan = Plan::without_body(route, &facts(head, seen, path, user), &self.hasher)?;
-        if !route.body_fields().is_empty() {
-            // The cheap no: who is refused by what the head tells need not have the body read.
-            let looked = self.store.peek(&plan.charges(route), seen.decided_at).await;
-            conclude(route, plan.limits(), &looked, seen.decided_at).outcome?;
-            let watch = self.clock.stopwatch();
-            let fields = read_body_fields(route, exchange).await?;
-            seen.waited = watch.elapsed();
-            seen.decided_at = self.clock.now();
-            reject::judge(route.rejects(), &fields)?;
-            plan.add_body(route, &facts(exchange.head(), seen, path, user), &fields, &self.hasher)?;
+        if policies.needs_user(route) {
+            seen.user = policies.users.identify(head.headers, seen.client.peer_is_trusted, seen.decided_at);
         }
-        let tallies = self.store.take(&plan.charges(route), seen.decided_at).await;
-        let conclusion = conclude(route, plan.limits(), &tallies, seen.decided_at);
-        seen.shadowed = conclusion.shadowed;
-        seen.shared = tallies.shared;
-        Ok(conclusion.outcome?)
+        seen.plan = Plan::without_body(route, &seen.facts(head)?, &self.hasher)?;
+        self.refuse_blocked(route, &seen.plan, &seen.facts(head)?, None, seen.decided_at)?;
+        if !route.body_fields().is_empty() {
+            self.decide_body(route, exchange, seen).await?;
+        }
+        let tallies = self.store.take(&seen.plan.charges(route), seen.decided_at).await;
+        let conclusion = conclude(route, seen.plan.limits(), &tallies, seen.decided_at);
+        (seen.shadowed, seen.began, seen.shared) = (conclusion.shadowed, conclusion.began, tallies.shared);
+        let permit = conclusion.outcome?;
+        if route.failure().is_some() {
+            seen.attempt = Some(self.attempt(policies, index, seen, &tallies, exchange.head())?);
+        }
+        Ok(permit)
     }
 
-    /// Counts what became of a request, and writes the one line of a refusal.
-    fn record(&self, policies: &Policies, seen: &Seen, outcome: &Result<Permit, Refusal>, head: Head<'_>) {
-        let handles = policies.handles(seen.route);
-        for _ in 0..seen.shared {
-            self.metrics.overflowed();
-        }
-        for &cause in &seen.shadowed {
-            handles.count_cause(cause, Mode::Shadow);
-        }
-        let refusal = match outcome {
-            Ok(permit) => {
-                return handles.count(match permit.grounds() {
-                    Grounds::Charged => Verdict::Admitted,
-                    Grounds::Exempt => Verdict::Exempt,
-                });
-            }
-            Err(refusal) => refusal,
+    /// What only the body tells: keys to be charged, values that nobody may send.
+    async fn decide_body(
+        &self,
+        route: &Route,
+        exchange: &mut impl Exchange,
+        seen: &mut Seen,
+    ) -> Result<(), Refusal> {
+        // The cheap no: who is refused by what the head tells need not have the body read.
+        let looked = self.store.peek(&seen.plan.charges(route), seen.decided_at).await;
+        let conclusion = conclude(route, seen.plan.limits(), &looked, seen.decided_at);
+        seen.began = conclusion.began;
+        conclusion.outcome?;
+        let watch = self.clock.stopwatch();
+        let fields = read_body_fields(route, exchange).await?;
+        seen.waited = watch.elapsed();
+        seen.decided_at = self.clock.now();
+        reject::judge(route.rejects(), &fields)?;
+        let fields = seen.fields.insert(fields);
+        let facts = Facts {
+            client: &seen.client,
+            user: seen.user.as_ref().map(UserId::as_bytes),
+            headers: exchange.head().headers,
+            path: seen.path.as_ref().ok_or(Refusal::NoRoute)?,
+            query: exchange.head().query,
         };
-        let verdict = verdict_of(refusal);
-        handles.count(verdict);
-        let mut line = RefusalLine {
-            route: handles.name(),
-            verdict,
-            status: refusal.status().as_u16(),
-            policy: None,
-            key: None,
-            window: None,
-            rule: None,
-            retry_after_s: None,
-            client: seen.client.address,
-            method: head.method.as_str(),
-            path: head.path,
-        };
-        let labels = match refusal {
-            Refusal::Limited(limited) => {
-                limited.all.iter().for_each(|&cause| handles.count_cause(cause, Mode::Enforce));
-                line.retry_after_s = Some(seen.decided_at.until(limited.retry_at).ceil_secs());
-                handles.labels(limited.cause)
-            }
-            Refusal::Rejected { rule, .. } => handles.reject_labels(*rule),
-            Refusal::Malformed { .. }
-            | Refusal::UriTooLong
-            | Refusal::Denied
-            | Refusal::NoRoute
-            | Refusal::BodyTimedOut
-            | Refusal::BodyTooLarge
-            | Refusal::Unsupported { .. }
-            | Refusal::StoreAway { .. }
-            | Refusal::ClientGone => CauseLabels::default(),
-        };
-        (line.policy, line.key, line.window, line.rule) =
-            (labels.policy, labels.key, labels.window, labels.rule);
-        self.refusals.refused(&line, seen.decided_at);
+        seen.plan.add_body(route, &facts, fields, &self.hasher)?;
+        self.refuse_blocked(route, &seen.plan, &facts, Some(fields), seen.decided_at)
+    }
+
+    /// What an admitted request reserved, until its answer tells.
+    fn attempt(
+        &self,
+        policies: &Policies,
+        index: RouteIndex,
+        seen: &Seen,
+        tallies: &Tallies,
+        head: Head<'_>,
+    ) -> Result<Attempt, Refusal> {
+        let (route, facts, fields) = (policies.rules.route(index), seen.facts(head)?, seen.fields.as_ref());
+        let charged = seen.plan.limits().iter().zip(seen.plan.charges(route)).zip(&tallies.list);
+        let holdings = charged.filter_map(|((&limit, charge), tally)| {
+            let identity = Plan::identity(limit, route, &facts, fields);
+            Some(Holding { limit, key: charge.key, held: tally.held?, identity })
+        });
+        Ok(Attempt {
+            route: index,
+            holdings: holdings.collect(),
+            suspects: self.suspects(policies, route, &facts, fields),
+            sender: Sender::of(seen.client.address, head.headers),
+        })
     }
 }
 
-fn facts<'a>(head: Head<'a>, seen: &'a Seen, path: &'a NormalPath, user: Option<&'a [u8]>) -> Facts<'a> {
-    Facts { client: &seen.client, user, headers: head.headers, path, query: head.query }
+impl Seen {
+    fn facts<'a>(&'a self, head: Head<'a>) -> Result<Facts<'a>, Refusal> {
+        Ok(Facts {
+            client: &self.client,
+            user: self.user.as_ref().map(UserId::as_bytes),
+            headers: head.headers,
+            // Every request with a route has one.
+            path: self.path.as_ref().ok_or(Refusal::NoRoute)?,
+            query: head.query,
+        })
+    }
 }
 
 /// The method that a CORS preflight asks about; none if the request is not one.
@@ -321,23 +389,5 @@ impl From<BodyUnread> for Refusal {
             BodyUnread::TimedOut => Refusal::BodyTimedOut,
             BodyUnread::ClientGone => Refusal::ClientGone,
         }
-    }
-}
-
-fn verdict_of(refusal: &Refusal) -> Verdict {
-    match refusal {
-        Refusal::Malformed { .. } | Refusal::UriTooLong => Verdict::Malformed,
-        Refusal::Denied => Verdict::Denied,
-        Refusal::NoRoute => Verdict::NoRoute,
-        Refusal::Rejected { .. } => Verdict::Rejected,
-        Refusal::StoreAway { .. } => Verdict::StoreAway,
-        Refusal::BodyTimedOut | Refusal::BodyTooLarge | Refusal::Unsupported { .. } | Refusal::ClientGone => {
-            Verdict::BodyRefused
-        }
-        Refusal::Limited(limited) => match limited.cause {
-            Cause::Window(_) | Cause::Pending { .. } => Verdict::Limited,
-            Cause::Backoff { .. } => Verdict::BackedOff,
-            Cause::Block { .. } => Verdict::Blocked,
-        },
     }
 }

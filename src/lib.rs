@@ -27,6 +27,7 @@ pub mod demo;
 pub mod gateway;
 pub mod http_client;
 pub mod identity;
+pub mod journal;
 pub mod proxy;
 pub mod store;
 pub mod telemetry;

@@ -14,10 +14,13 @@ mod upstream;
 mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::StatusCode;
+use http::header::ACCEPT_ENCODING;
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
@@ -32,7 +35,9 @@ pub use self::upstream::{ResolveError, Upstream};
 use self::context::Admitted;
 use self::forward::Origin;
 use self::request::Arrival;
-use crate::gateway::{Gateway, Policies};
+use crate::decision::failure::ByHead;
+use crate::decision::tally::Outcome;
+use crate::gateway::{AnswerWatch, Gateway, Policies};
 use crate::telemetry::UpstreamFailure;
 
 /// One configuration in force: pinned by each request for its whole life.
@@ -77,7 +82,10 @@ impl ProxyHttp for Edge {
         Ok(())
     }
 
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, _: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        if ctx.attempt.is_some() {
+            self.settle(outcome_at_end(error, ctx), ctx).await;
+        }
         if let Some(activity) = wire::activity_of(session) {
             activity.end();
         }
@@ -105,7 +113,12 @@ impl ProxyHttp for Edge {
             overrides: snapshot.policies.rules.route(route).override_headers(),
         };
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
+        ctx.attempt = admission.attempt;
         ctx.admitted = Some(Admitted { route, permit });
+        if ctx.failure_rule().is_some_and(|rule| !rule.members.is_empty()) {
+            // The answer is read, and what is compressed would not be.
+            session.req_header_mut().remove_header(&ACCEPT_ENCODING);
+        }
         Ok(false)
     }
 
@@ -154,11 +167,30 @@ impl ProxyHttp for Edge {
         if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {
             upstream.metrics().answered(response.status.as_u16(), asked_at.until(answered_at));
         }
+        if ctx.attempt.is_some() {
+            self.learn(response, ctx).await;
+        }
         let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
         match ctx.quota() {
             Some((route, quota)) => respond::add_limit_headers(response, snapshot, route, quota, now),
             None => Ok(()),
         }
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        if let Some(answer) = &mut ctx.answer {
+            body.iter().for_each(|part| answer.pass(part));
+            if end_of_stream {
+                answer.end();
+            }
+        }
+        Ok(None)
     }
 
     /// Pingora's own line would show the target with its query, which may hold secrets. What the
@@ -184,6 +216,42 @@ impl ProxyHttp for Edge {
         }
         let error_code = status.map_or(0, |status| status.as_u16());
         FailToProxy { error_code, can_reuse_downstream: false }
+    }
+}
+
+impl Edge {
+    /// Learns from the head of an answer. A client that sees it is counted already.
+    async fn learn(&self, response: &ResponseHeader, ctx: &mut Context) {
+        match ctx.failure_rule().map(|rule| rule.by_head(response.status)) {
+            Some(ByHead::Told(outcome)) => self.settle(outcome, ctx).await,
+            Some(ByHead::InTheBody { otherwise }) => {
+                ctx.answer = Some(AnswerWatch::new(&response.headers, otherwise));
+            }
+            None => {}
+        }
+    }
+
+    async fn settle(&self, outcome: Outcome, ctx: &mut Context) {
+        if let (Some(attempt), Some(snapshot)) = (ctx.attempt.take(), &ctx.snapshot) {
+            self.gateway.observe(&snapshot.policies, attempt, outcome).await;
+        }
+    }
+}
+
+/// What becomes of an attempt whose answer did not tell: its body does, or why there was none.
+fn outcome_at_end(error: Option<&Error>, ctx: &mut Context) -> Outcome {
+    if let (None, Some(answer)) = (error, &mut ctx.answer) {
+        // An answer without a body is over without a part of it.
+        answer.end();
+    }
+    let told = ctx.answer.as_ref().zip(ctx.failure_rule()).and_then(|(answer, rule)| answer.outcome(rule));
+    match (told, error.map(Error::esource)) {
+        (Some(outcome), _) => outcome,
+        // Who hangs up before the answer may have seen enough of it, or guess without waiting for it.
+        (None, Some(ErrorSource::Downstream)) => Outcome::Failure,
+        (None, Some(ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset) | None) => {
+            Outcome::Neither
+        }
     }
 }
 

@@ -1,17 +1,20 @@
 //! Where counters live: one atomic step for all charges of a request.
 
 mod batch;
+pub mod durable;
 pub mod memory;
 pub mod redis;
 mod remote;
 mod script;
 mod shared;
+pub mod snapshot;
 pub mod spec;
 pub mod upstash;
 
 use smallvec::SmallVec;
 
 use crate::clock::Clock;
+use crate::decision::block::Block;
 use crate::decision::key::{KeyHash, KeyHasher};
 use crate::decision::tally::{Aftermath, Charge, Settlement, Tallies};
 use crate::decision::time::Timestamp;
@@ -39,6 +42,14 @@ pub enum Forgotten {
     Everywhere,
     /// In this gateway alone: the shared store gave no answer, and the others still go by it.
     Here,
+}
+
+/// How much of a shared store answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Availability {
+    Up,
+    Partly,
+    Away,
 }
 
 /// What a store holds right now.
@@ -86,11 +97,20 @@ impl Store {
         }
     }
 
-    /// Looks after the connection to a shared store until it is dropped.
-    pub async fn watch(&self) {
+    /// Looks after the connection to a shared store until it is dropped; `note` is told of each change.
+    pub async fn watch(&self, note: &(dyn Fn(Availability) + Sync)) {
         match &self.0 {
             Place::Memory(_) => std::future::pending().await,
-            Place::Shared(shared) => shared.watch().await,
+            Place::Shared(shared) => shared.watch(note).await,
+        }
+    }
+
+    /// Holds a block that was known before this process began, and what the next one follows on.
+    pub fn hold(&self, key: KeyHash, block: Block, now: Timestamp) {
+        match &self.0 {
+            Place::Memory(memory) => memory.hold(key, block, now),
+            // The store itself remembers; this node looks at its journal's book first.
+            Place::Shared(_) => {}
         }
     }
 

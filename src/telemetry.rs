@@ -1,14 +1,16 @@
 //! What operators see of the gateway: metrics and log lines.
 
+mod blocks;
 mod failures;
 mod lines;
 pub mod log;
 pub mod metrics;
 pub mod refusals;
 
+pub use self::blocks::{BlockLine, BlockLog};
 pub use self::failures::FailureLog;
 pub use self::metrics::{
-    KeptOut, LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges, StoreMetrics, UpstreamFailure,
-    UpstreamMetrics, Verdict,
+    DataDirMetrics, Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, RouteMetrics, StoreFailure,
+    StoreGauges, StoreMetrics, UpstreamFailure, UpstreamMetrics, Verdict,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

@@ -9,6 +9,7 @@ use super::{Source, snapshot};
 use crate::config::watch::{Watch, WatchedFile};
 use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
+use crate::journal::{Event, EventKind};
 use crate::proxy::Snapshot;
 
 /// What a reload needs.
@@ -66,7 +67,9 @@ impl Reloader {
             Ok(snapshot) => {
                 self.live.store(Arc::new(snapshot));
                 metrics.retain(&names.routes(), &names.upstreams());
-                metrics.reload_succeeded(self.gateway.clock().now());
+                let now = self.gateway.clock().now();
+                metrics.reload_succeeded(now);
+                self.gateway.journal().note(Event::new(EventKind::Reload, now));
                 tracing::info!(routes = names.routes.len(), "the configuration was reloaded");
                 for key in waiting {
                     tracing::warn!(key, "this change needs a restart; everything else is in force");
@@ -78,7 +81,10 @@ impl Reloader {
     }
 
     fn refuse(&self, reason: &str) {
-        self.gateway.metrics().reload_failed(self.gateway.clock().now());
+        let now = self.gateway.clock().now();
+        self.gateway.metrics().reload_failed(now);
+        let detail = Some(reason.into());
+        self.gateway.journal().note(Event { detail, ..Event::new(EventKind::ReloadFailed, now) });
         tracing::error!(reason, "the configuration was not reloaded; the last good one stays in force");
     }
 }

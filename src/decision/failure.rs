@@ -51,7 +51,7 @@ pub enum ByHead {
 pub enum BodySays {
     Holds,
     HoldsNot,
-    /// It was too long, compressed, broken off, or no JSON where JSON was said to be.
+    /// It was too long to be looked at, or compressed.
     Unreadable,
 }
 

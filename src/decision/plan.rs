@@ -91,6 +91,12 @@ impl Plan {
         &self.limits
     }
 
+    /// The key that a limit of the route counts by, if it counts this request.
+    pub fn key_of(&self, limit: usize) -> Option<KeyHash> {
+        let place = self.limits.iter().position(|&index| usize::from(index) == limit)?;
+        self.keys.get(place).copied()
+    }
+
     pub fn charges<'r>(&self, route: &'r Route) -> SmallVec<[Charge<'r>; 4]> {
         let pairs = self.limits.iter().zip(&self.keys);
         pairs

@@ -38,6 +38,12 @@ pub enum Refusal {
         rule: usize,
     },
     Limited(Limited),
+    /// It is blocked on every route: by suspicion or by an operator.
+    Banned {
+        until: Timestamp,
+        /// What it is blocked by: `ip`, `body.email`.
+        key: Arc<str>,
+    },
     /// The shared store gave no answer, and a limit of the route lets nobody through then.
     StoreAway {
         /// When the store may be back.
@@ -59,7 +65,7 @@ impl Refusal {
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Unsupported { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::Rejected { status, .. } => *status,
-            Refusal::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Limited(_) | Refusal::Banned { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::StoreAway { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -74,7 +80,7 @@ impl Refusal {
             Refusal::NoRoute => "Not found.",
             Refusal::BodyTimedOut => "The request body did not arrive in time.",
             Refusal::BodyTooLarge => "The request body is too large.",
-            Refusal::Limited(_) => "Request was throttled.",
+            Refusal::Limited(_) | Refusal::Banned { .. } => "Request was throttled.",
             Refusal::StoreAway { .. } => "The request cannot be checked at the moment.",
             Refusal::ClientGone => "The request ended early.",
         }

@@ -1,11 +1,17 @@
 //! One configuration's rules together with the metric handles of its routes.
 
+use std::sync::Arc;
+
+use prometheus::IntCounter;
+
 use crate::decision::key::KeyPart;
 use crate::decision::limit::Mode;
 use crate::decision::policy::{Route, Rules};
 use crate::decision::route::RouteIndex;
+use crate::decision::tally::Outcome;
 use crate::decision::verdict::Cause;
 use crate::identity::UserRules;
+use crate::journal::Event;
 use crate::telemetry::{KeptOut, LimitLabels, Metrics, RouteMetrics, Verdict};
 
 /// What one request is decided by, from end to end.
@@ -14,11 +20,13 @@ pub struct Policies {
     pub users: UserRules,
     handles: Box<[RouteHandles]>,
     unrouted: RouteHandles,
+    suspicion: Box<[IntCounter]>,
+    suspects_users: bool,
 }
 
 /// The metric handles and log labels of one route.
 pub(super) struct RouteHandles {
-    name: Box<str>,
+    name: Arc<str>,
     metrics: RouteMetrics,
     limits: Box<[LimitNames]>,
     rejects: Box<[RejectNames]>,
@@ -29,10 +37,10 @@ struct RejectNames {
     key: Box<str>,
 }
 
-struct LimitNames {
-    policy: Box<str>,
-    key: Box<str>,
-    windows: Box<[Box<str>]>,
+pub(super) struct LimitNames {
+    pub(super) policy: Arc<str>,
+    pub(super) key: Arc<str>,
+    windows: Box<[Arc<str>]>,
 }
 
 /// What a log line says of the limit or the rule that refused.
@@ -53,12 +61,35 @@ impl Policies {
             limits: Box::default(),
             rejects: Box::default(),
         };
-        Policies { rules, users, handles, unrouted }
+        let suspicion =
+            rules.suspicion.iter().map(|rule| metrics.suspicion(&rule.ban.key.to_string(), rule.mode));
+        let suspicion = suspicion.collect();
+        let suspects_users = rules.suspicion.iter().any(|rule| rule.ban.key.needs_user());
+        Policies { rules, users, handles, unrouted, suspicion, suspects_users }
+    }
+
+    /// Whether somebody wants to know who the user of a request on this route is.
+    pub(super) fn needs_user(&self, route: &Route) -> bool {
+        self.suspects_users || route.needs_user()
+    }
+
+    /// A rule of suspicion found somebody past its threshold.
+    pub(super) fn suspicion_found(&self, rule: usize) {
+        if let Some(counter) = self.suspicion.get(rule) {
+            counter.inc();
+        }
     }
 
     /// The handles of a route; those of no route while there is none.
     pub(super) fn handles(&self, route: Option<RouteIndex>) -> &RouteHandles {
         route.and_then(|index| self.handles.get(index.0)).unwrap_or(&self.unrouted)
+    }
+}
+
+impl<'a> CauseLabels<'a> {
+    /// Of a block on all routes.
+    pub(super) fn of_ban(key: &'a str) -> CauseLabels<'a> {
+        CauseLabels { policy: Some("blocked"), key: Some(key), ..CauseLabels::default() }
     }
 }
 
@@ -68,9 +99,9 @@ impl RouteHandles {
             .limits()
             .iter()
             .map(|limit| LimitNames {
-                policy: limit.policy.clone(),
+                policy: Arc::from(&*limit.policy),
                 key: limit.key.to_string().into(),
-                windows: limit.labels().map(Into::into).collect(),
+                windows: limit.labels().map(Arc::from).collect(),
             })
             .collect();
         let windows: Vec<Vec<&str>> =
@@ -90,6 +121,46 @@ impl RouteHandles {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn shared_name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    pub(super) fn limit_names(&self, limit: u8) -> Option<&LimitNames> {
+        self.limits.get(usize::from(limit))
+    }
+
+    /// Says in an event which limit it is about.
+    pub(super) fn label(&self, limit: u8, event: &mut Event) {
+        if let Some(names) = self.limit_names(limit) {
+            event.policy = Some(Arc::clone(&names.policy));
+            event.key = Some(Arc::clone(&names.key));
+        }
+    }
+
+    /// Says in an event what refused.
+    pub(super) fn label_cause(&self, cause: Cause, event: &mut Event) {
+        let limit = u8::try_from(cause.limit()).unwrap_or(u8::MAX);
+        self.label(limit, event);
+        event.window = match cause {
+            Cause::Window(of) => {
+                self.limit_names(limit).and_then(|names| names.windows.get(usize::from(of.window)).cloned())
+            }
+            Cause::Block { .. } => Some("block".into()),
+            Cause::Backoff { .. } => Some("backoff".into()),
+            Cause::Pending { .. } => Some("pending".into()),
+        };
+    }
+
+    /// An attempt was settled.
+    pub(super) fn attempted(&self, outcome: Outcome) {
+        self.metrics.attempted(outcome);
+    }
+
+    /// A failure was followed by a wait.
+    pub(super) fn backed_off(&self) {
+        self.metrics.backed_off();
     }
 
     pub(super) fn count(&self, verdict: Verdict) {

@@ -6,14 +6,18 @@
 //! | `admitted` | `request_filter` | upstream choice, limit headers                 |
 //! | `attempts` | `upstream_peer`  | retries                                        |
 //! | `asked_at` | `upstream_peer`  | backend latency                                |
+//! | `attempt`  | `request_filter` | settled by the answer, or when the request ends |
+//! | `answer`   | `response_filter`| an answer whose body tells the outcome         |
 
 use std::sync::Arc;
 
 use super::{Snapshot, Upstream};
 use crate::clock::Stopwatch;
+use crate::decision::failure::FailureRule;
 use crate::decision::headers::Quota;
 use crate::decision::route::RouteIndex;
 use crate::decision::verdict::Permit;
+use crate::gateway::{AnswerWatch, Attempt};
 
 #[derive(Default)]
 pub struct Context {
@@ -22,6 +26,9 @@ pub struct Context {
     /// How many servers were tried.
     pub(super) attempts: u32,
     pub(super) asked_at: Option<Stopwatch>,
+    /// What this request reserved, until it is settled.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) answer: Option<AnswerWatch>,
 }
 
 /// Where an admitted request goes, and by what right.
@@ -35,6 +42,12 @@ impl Context {
     pub(super) fn upstream(&self) -> Option<&Upstream> {
         let (snapshot, admitted) = (self.snapshot.as_ref()?, self.admitted.as_ref()?);
         snapshot.upstreams.get(snapshot.policies.rules.route(admitted.route).upstream().0)
+    }
+
+    /// Which answers of the request's route are a failed attempt.
+    pub(super) fn failure_rule(&self) -> Option<&FailureRule> {
+        let (snapshot, admitted) = (self.snapshot.as_ref()?, self.admitted.as_ref()?);
+        snapshot.policies.rules.route(admitted.route).failure()
     }
 
     /// What the client is told of its tightest window.

@@ -58,12 +58,17 @@ pub(super) async fn refuse(
             }
             limited_answer(route, limited, retry_after_s)
         }
+        (Refusal::Banned { until, .. }, Some(route)) => {
+            let retry_after_s = now.until(*until).ceil_secs().max(1);
+            fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            worded(route, TemplateValues { retry_after_s, limit: 0, window: "block", route: route.name() })
+        }
         (Refusal::StoreAway { retry_at }, _) => {
             let retry_after_s = now.until(*retry_at).ceil_secs().max(1);
             fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             Answer::plain(refusal.status(), refusal.detail())
         }
-        (Refusal::Limited(_), None)
+        (Refusal::Limited(_) | Refusal::Banned { .. }, None)
         | (
             Refusal::Malformed { .. }
             | Refusal::UriTooLong
@@ -137,7 +142,6 @@ pub(super) fn add_limit_headers(
 }
 
 fn limited_answer(route: &Route, limited: &Limited, retry_after_s: u64) -> Answer {
-    let worded = route.limited();
     let limit = route.limits().get(limited.cause.limit());
     let (window, max) = match (limited.cause, limit) {
         (Cause::Window(of), Some(limit)) => {
@@ -150,8 +154,13 @@ fn limited_answer(route: &Route, limited: &Limited, retry_after_s: u64) -> Answe
             (None, 0)
         }
     };
-    let values =
-        TemplateValues { retry_after_s, limit: max, window: window.unwrap_or_default(), route: route.name() };
+    let window = window.unwrap_or_default();
+    worded(route, TemplateValues { retry_after_s, limit: max, window, route: route.name() })
+}
+
+/// The answer to a client that was too fast, as the operator words it for this route.
+fn worded(route: &Route, values: TemplateValues<'_>) -> Answer {
+    let worded = route.limited();
     Answer {
         status: worded.status,
         content_type: worded.content_type.clone(),

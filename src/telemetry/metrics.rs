@@ -1,7 +1,9 @@
 //! Prometheus metrics. Every label value comes from the configuration or from a closed set,
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
+mod data_dir;
 mod family;
+mod journal;
 mod route;
 mod store;
 mod upstream;
@@ -12,9 +14,12 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{Encoder as _, Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 
+use crate::decision::limit::Mode;
 use crate::decision::time::Timestamp;
 use family::Family;
 
+pub use data_dir::DataDirMetrics;
+pub use journal::{Dropped, JournalMetrics};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
@@ -42,6 +47,9 @@ struct Inner {
     store_blocks: IntGauge,
     store_overflows: IntCounter,
     store: StoreMetrics,
+    data_dir: DataDirMetrics,
+    journal: JournalMetrics,
+    suspicions: Family<IntCounter, 2>,
 }
 
 /// The reloads of one result.
@@ -110,6 +118,15 @@ impl Metrics {
                 "Charges that went to a shared counter because the table was full.",
             )?,
             store: StoreMetrics::new(&registry)?,
+            data_dir: DataDirMetrics::new(&registry)?,
+            journal: JournalMetrics::new(&registry)?,
+            suspicions: Family::new(
+                &registry,
+                "tollgate_suspicions_total",
+                "Keys that went past a threshold of suspicion, by what they are; mode=\"shadow\" were let go.",
+                ["key", "mode"],
+                IntCounter::with_opts,
+            )?,
             registry: registry.clone(),
         };
         register_process(&registry)?;
@@ -126,9 +143,28 @@ impl Metrics {
         self.0.upstreams.handles(name)
     }
 
+    /// The counter of one rule of suspicion, by what it suspects.
+    pub fn suspicion(&self, key: &str, mode: Mode) -> IntCounter {
+        let mode = match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        };
+        self.0.suspicions.child([key, mode])
+    }
+
     /// The handles of the store.
     pub fn store(&self) -> StoreMetrics {
         self.0.store.clone()
+    }
+
+    /// The handles of the folder that outlives the process.
+    pub fn data_dir(&self) -> DataDirMetrics {
+        self.0.data_dir.clone()
+    }
+
+    /// The handles of the journal.
+    pub fn journal(&self) -> JournalMetrics {
+        self.0.journal.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

@@ -4,6 +4,7 @@ mod attempts;
 mod script;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub(crate) fn shared(place: Place, time: ScriptTime) -> Store {
 
 fn open(kind: StoreKind, time: ScriptTime) -> Store {
     let metrics = Metrics::new().expect("metrics");
-    let spec = StoreSpec { max_keys: 100_000, kind };
+    let spec = StoreSpec { max_keys: 100_000, data_dir: PathBuf::new(), kind };
     Store::open(&spec, KeyHasher::new([9; 16]), metrics.store(), Clock::system(), time)
 }
 

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::SharedStore;
+use crate::store::Availability;
 use crate::store::remote::{Lane, StoreError};
 
 /// How often a store that answers is asked whether it still does.
@@ -26,7 +27,7 @@ enum Told {
 
 impl SharedStore {
     /// Probes for ever, at intervals; drop it to stop.
-    pub(in crate::store) async fn watch(&self) {
+    pub(in crate::store) async fn watch(&self, note: &(dyn Fn(Availability) + Sync)) {
         let mut told = Told::Nothing;
         let mut advised = None;
         loop {
@@ -34,7 +35,7 @@ impl SharedStore {
             join_all(lanes.map(|lane| self.probe(Lane(lane)))).await;
             let open = self.open_lanes();
             self.metrics.set_open(open, self.breakers.len());
-            told = self.tell(told, open);
+            told = self.tell(told, open, note);
             if open == 0 {
                 let advice = self.remote.advice().await;
                 if advice != advised
@@ -48,7 +49,7 @@ impl SharedStore {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.tripped.notified() => {
-                    told = self.tell(told, self.open_lanes());
+                    told = self.tell(told, self.open_lanes(), note);
                     // A server that answers probes and nothing else is not asked in a circle.
                     tokio::time::sleep(WHILE_AWAY).await;
                 }
@@ -75,7 +76,7 @@ impl SharedStore {
     }
 
     /// One line a transition.
-    fn tell(&self, told: Told, open: usize) -> Told {
+    fn tell(&self, told: Told, open: usize, note: &(dyn Fn(Availability) + Sync)) -> Told {
         let lanes = self.breakers.len();
         let state = match open {
             0 => Told::Up,
@@ -90,14 +91,19 @@ impl SharedStore {
         match state {
             Told::Nothing => {}
             Told::Up if told == Told::Nothing => tracing::info!("the shared store answers"),
-            Told::Up => tracing::info!("the shared store is back"),
+            Told::Up => {
+                note(Availability::Up);
+                tracing::info!("the shared store is back");
+            }
             Told::Partly => {
+                note(Availability::Partly);
                 tracing::error!(
                     why,
                     "a part of the shared store is away; limits go on as on_store_error says"
                 );
             }
             Told::Away => {
+                note(Availability::Away);
                 tracing::error!(why, "the shared store is away; limits go on as on_store_error says");
             }
         }

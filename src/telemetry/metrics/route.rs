@@ -4,6 +4,7 @@ use prometheus::{IntCounter, Registry};
 
 use super::family::Family;
 use crate::decision::limit::Mode;
+use crate::decision::tally::Outcome;
 
 /// What refused where no window did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +103,8 @@ pub struct LimitLabels<'a> {
 pub struct RouteMetrics {
     verdicts: [IntCounter; Verdict::ALL.len()],
     limits: Box<[LimitCounters]>,
+    attempts: [IntCounter; 3],
+    backoffs: IntCounter,
 }
 
 #[derive(Clone)]
@@ -119,6 +122,16 @@ struct ByMode {
 impl RouteMetrics {
     pub fn count(&self, verdict: Verdict) {
         self.verdicts[verdict as usize].inc();
+    }
+
+    /// An attempt was settled.
+    pub fn attempted(&self, outcome: Outcome) {
+        self.attempts[outcome as usize].inc();
+    }
+
+    /// A failure was followed by a wait.
+    pub fn backed_off(&self) {
+        self.backoffs.inc();
     }
 
     /// A window refused, or would have. Both indexes are those of [`LimitLabels`]; one that is
@@ -149,6 +162,8 @@ impl ByMode {
 pub(super) struct Families {
     requests: Family<IntCounter, 2>,
     refusals: Family<IntCounter, 5>,
+    attempts: Family<IntCounter, 2>,
+    backoffs: Family<IntCounter, 1>,
 }
 
 impl Families {
@@ -168,6 +183,20 @@ impl Families {
                 ["route", "policy", "key", "window", "mode"],
                 IntCounter::with_opts,
             )?,
+            attempts: Family::new(
+                registry,
+                "tollgate_attempts_total",
+                "Attempts on routes that count failures, by what the backend said to them.",
+                ["route", "outcome"],
+                IntCounter::with_opts,
+            )?,
+            backoffs: Family::new(
+                registry,
+                "tollgate_backoffs_total",
+                "Failures that were followed by a wait.",
+                ["route"],
+                IntCounter::with_opts,
+            )?,
         })
     }
 
@@ -182,6 +211,9 @@ impl Families {
         });
         RouteMetrics {
             limits: limits.collect(),
+            // In the order of `Outcome`.
+            attempts: ["failure", "success", "neither"].map(|outcome| self.attempts.child([route, outcome])),
+            backoffs: self.backoffs.child([route]),
             verdicts: Verdict::ALL.map(|verdict| self.requests.child([route, verdict.label()])),
         }
     }
@@ -189,5 +221,7 @@ impl Families {
     pub(super) fn retain(&self, routes: &[&str]) {
         self.requests.retain(routes);
         self.refusals.retain(routes);
+        self.attempts.retain(routes);
+        self.backoffs.retain(routes);
     }
 }

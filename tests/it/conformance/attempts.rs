@@ -1,5 +1,6 @@
 //! Attempts through several gateways at once, and while the store is away.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Barrier;
@@ -68,7 +69,7 @@ async fn a_failure_that_the_store_is_not_told_counts_in_the_node() {
     let metrics = Metrics::new().expect("metrics");
     let spec =
         SharedSpec { place: node(&server.url()), prefix: "tg:".into(), timeout: TIMEOUT, secret: None };
-    let spec = StoreSpec { max_keys: 1_000, kind: StoreKind::Shared(spec) };
+    let spec = StoreSpec { max_keys: 1_000, kind: StoreKind::Shared(spec), data_dir: PathBuf::new() };
     let clock = Clock::system();
     let hasher = KeyHasher::new([9; 16]);
     let store = Store::open(&spec, hasher, metrics.store(), clock.clone(), ScriptTime::Server);

@@ -1,0 +1,153 @@
+//! What operators do: block somebody on every route, and let somebody go.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use thiserror::Error;
+
+use super::Gateway;
+use super::guard::counter_of;
+use super::policies::Policies;
+use crate::decision::block::Block;
+use crate::decision::client::Client;
+use crate::decision::key::{KeyHash, KeyPart, KeySpec, PartTag};
+use crate::decision::suspicion::BanSpec;
+use crate::decision::time::Span;
+use crate::decision::value::{ValueFault, normalise};
+use crate::journal::{BlockId, BlockRecord, Durable, Event, EventKind, Identifier, Reason};
+use crate::store::Forgotten;
+
+/// Whom an operator wants blocked.
+#[derive(Clone, Debug)]
+pub struct BlockOrder {
+    /// What is blocked: `ip`, `user`, a field of the body, or several together.
+    pub key: KeySpec,
+    /// The value of each part, in their order, as a request would bring it.
+    pub values: Vec<String>,
+    pub span: Span,
+    /// The operator's name.
+    pub by: Box<str>,
+}
+
+/// Why nobody is blocked by an order.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum OrderFault {
+    #[error("a key of {parts} parts needs as many values, not {values}")]
+    Values { parts: usize, values: usize },
+    #[error("{value:?} is not an IP address")]
+    Address { value: Box<str> },
+    #[error("{key}: {fault}")]
+    Value { key: Box<str>, fault: ValueFault },
+    #[error("{key} is empty")]
+    Empty { key: Box<str> },
+    #[error("everybody would be blocked")]
+    Everybody,
+}
+
+impl Gateway {
+    /// Blocks a value on every route that knows it. When this returns the block is on disk.
+    pub async fn block(
+        &self,
+        policies: &Policies,
+        order: BlockOrder,
+    ) -> Result<(Arc<BlockRecord>, Durable), OrderFault> {
+        let now = self.clock.now();
+        let (key, identifier) = self.banned(policies, &order)?;
+        let until = now.plus(order.span);
+        let record = Arc::new(BlockRecord {
+            id: self.block_id(now),
+            key,
+            key_kind: order.key.to_string().into(),
+            identifier: identifier.clone(),
+            reason: Reason::Operator,
+            route: None,
+            policy: None,
+            attempts: 0,
+            created_at: now,
+            block: Block { until, level: 0, forget_at: until },
+            by: Some(order.by.clone()),
+            spec: None,
+        });
+        let durable = self.journal.block(Arc::clone(&record)).await;
+        self.journal.note(Event {
+            key: Some(Arc::clone(&record.key_kind)),
+            identifier: Some(identifier),
+            detail: Some(format!("by {}, for {}", order.by, order.span).into()),
+            ..Event::new(EventKind::Blocked, now)
+        });
+        Ok((record, durable))
+    }
+
+    /// Lets a blocked key go and forgets what it was blocked for, so that it starts anew. None if it is not
+    /// blocked.
+    pub async fn unblock(&self, id: BlockId, by: &str) -> Option<Arc<BlockRecord>> {
+        let now = self.clock.now();
+        let record = self.journal.book().find(id)?;
+        // What was counted goes first: a request in between must not begin the same block again.
+        self.forget(record.key).await;
+        if let Some(counted) = record.spec.as_deref().and_then(counter_of) {
+            self.forget(counted).await;
+        }
+        self.journal.unblock(record.key, Some(by), now).await
+    }
+
+    /// Forgets a key where it is counted.
+    async fn forget(&self, key: KeyHash) {
+        match self.store.forget(key).await {
+            Forgotten::Everywhere => {}
+            Forgotten::Here => tracing::warn!(
+                "the shared store could not be told that a block is lifted; other gateways hold to it"
+            ),
+        }
+    }
+
+    /// The key by which requests with these values are looked up, and the values for people.
+    fn banned(&self, policies: &Policies, order: &BlockOrder) -> Result<(KeyHash, Identifier), OrderFault> {
+        let BlockOrder { key, values, .. } = order;
+        if key.parts.len() != values.len() {
+            return Err(OrderFault::Values { parts: key.parts.len(), values: values.len() });
+        }
+        let mut writer = self.hasher.key(BanSpec::new(key.clone()).id);
+        let mut shown: SmallVec<[(String, String); 2]> = SmallVec::new();
+        for (part, value) in key.parts.iter().zip(values) {
+            let told = match part {
+                KeyPart::Ip => {
+                    let client = self.client(policies, value)?;
+                    writer.push(PartTag::Ip, &client.key_bytes());
+                    client.shown()
+                }
+                KeyPart::Network => {
+                    let client = self.client(policies, value)?;
+                    writer.push(PartTag::Network, &client.network_bytes());
+                    client.shown_network()
+                }
+                KeyPart::User => {
+                    writer.push(PartTag::User, value.as_bytes());
+                    value.clone()
+                }
+                KeyPart::Global => return Err(OrderFault::Everybody),
+                KeyPart::Header(_)
+                | KeyPart::Cookie(_)
+                | KeyPart::Query(_)
+                | KeyPart::Path(_)
+                | KeyPart::Body(_) => {
+                    let name = || part.to_string().into();
+                    let normal = normalise(key.form, value)
+                        .map_err(|fault| OrderFault::Value { key: name(), fault })?
+                        .ok_or_else(|| OrderFault::Empty { key: name() })?;
+                    writer.push(PartTag::Value, normal.as_bytes());
+                    normal.into_owned()
+                }
+            };
+            shown.push((part.to_string(), told));
+        }
+        let parts: Vec<(&str, &str)> = shown.iter().map(|(kind, value)| (&**kind, &**value)).collect();
+        Ok((writer.finish(), Identifier::new(&parts)))
+    }
+
+    fn client(&self, policies: &Policies, text: &str) -> Result<Client, OrderFault> {
+        let address: IpAddr = text.trim().parse().map_err(|_| OrderFault::Address { value: text.into() })?;
+        Ok(Client::of_address(address, policies.rules.client.ipv6_prefix))
+    }
+}
