@@ -12,8 +12,8 @@ use super::script::{self, Standing};
 use super::slot::crc16;
 use super::wire::{Trouble, Wire, accept};
 
-/// One alone is bound to one core of ours for reading and writing. The fewer there are, the more calls
-/// share a packet, and a server spends more on packets than on scripts.
+/// One alone is bound to one core of ours for reading and writing. The fewer there are, the more requests
+/// share a call, and a server spends more on calls and packets than on what is in them.
 pub(super) const LINKS: usize = 2;
 
 /// For a probe, connecting included.
