@@ -1,5 +1,6 @@
 //! Where counters live: one atomic step for all charges of a request.
 
+mod batch;
 pub mod durable;
 pub mod memory;
 pub mod redis;
