@@ -35,6 +35,15 @@ enum Place {
     Shared(Box<SharedStore>),
 }
 
+/// How far a key is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Forgotten {
+    Everywhere,
+    /// In this gateway alone: the shared store gave no answer, and the others still go by it.
+    Here,
+}
+
 /// How much of a shared store answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
@@ -134,10 +143,14 @@ impl Store {
     }
 
     /// Forgets all that is known of a key: what it counted, its block, and those before it.
-    pub async fn forget(&self, key: KeyHash, now: Timestamp) {
+    /// Other gateways that share the store know of it within a second.
+    pub async fn forget(&self, key: KeyHash) -> Forgotten {
         match &self.0 {
-            Place::Memory(memory) => memory.forget(key),
-            Place::Shared(shared) => shared.forget(key, now).await,
+            Place::Memory(memory) => {
+                memory.forget(key);
+                Forgotten::Everywhere
+            }
+            Place::Shared(shared) => shared.forget(key).await,
         }
     }
 
