@@ -148,8 +148,9 @@ impl Gateway {
     }
 
     /// Writes down that a block lasts longer. One that is asked for all the time is written once a second.
-    pub(super) async fn write_longer(&self, key: KeyHash, until: Timestamp, now: Timestamp) {
-        let Some(held) = self.journal.book().get(key, now) else { return };
+    pub(super) async fn write_longer(&self, key: KeyHash, until: Timestamp) {
+        // What is written down may be over by a moment that was not worth writing.
+        let Some(held) = self.journal.book().last(key) else { return };
         if until <= held.block.until.plus(PROLONGED_BY) {
             return;
         }

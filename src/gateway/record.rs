@@ -146,7 +146,7 @@ impl Gateway {
         if let Some((limit, until)) = self.prolonged(policies, seen, outcome)
             && let Some(key) = seen.plan.key_of(limit)
         {
-            self.write_longer(key, until, seen.decided_at).await;
+            self.write_longer(key, until).await;
         }
         if let (Some(suspect), Ok(facts)) = (seen.suspect(policies, outcome), seen.facts(head)) {
             let suspects = self.suspects(policies, route, &facts, seen.fields.as_ref());
