@@ -171,7 +171,7 @@ impl Gateway {
     ) -> SmallVec<[Suspected; 1]> {
         let rules = policies.rules.suspicion.iter().enumerate();
         let suspected = rules.filter_map(|(index, rule)| {
-            let any = Suspect::ALL.into_iter().find_map(|suspect| rule.limit(suspect))?;
+            let any = rule.any_limit()?;
             if any.exempt.contains(facts.client.address) {
                 return None;
             }
@@ -249,7 +249,7 @@ impl Gateway {
 }
 
 /// Which counter a ban came from, so that lifting the ban forgets what added up.
-fn counted_as(key: KeyHash) -> Box<str> {
+pub(super) fn counted_as(key: KeyHash) -> Box<str> {
     format!("counted:{:032x}", key.as_u128()).into()
 }
 
