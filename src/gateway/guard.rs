@@ -186,7 +186,7 @@ impl Gateway {
         suspected.collect()
     }
 
-    /// Adds an event up against whom it came from, and bans whoever is past the threshold.
+    /// Adds an event up against whom it came from, and bans whoever is past the threshold: until when.
     pub(super) async fn suspect(
         &self,
         policies: &Policies,
@@ -194,7 +194,8 @@ impl Gateway {
         suspects: &[Suspected],
         sender: &Sender,
         now: Timestamp,
-    ) {
+    ) -> Option<Timestamp> {
+        let mut banned_until = None;
         for suspected in suspects {
             let Some(rule) = policies.rules.suspicion.get(suspected.rule) else { continue };
             let Some(limit) = rule.limit(suspect) else { continue };
@@ -208,10 +209,14 @@ impl Gateway {
             policies.suspicion_found(suspected.rule);
             let record = self.ban_record(suspected, &rule.ban.key, block, suspect, now);
             match rule.mode {
-                Mode::Enforce => self.write_block(record, sender, now).await,
+                Mode::Enforce => {
+                    self.write_block(record, sender, now).await;
+                    banned_until = banned_until.max(Some(block.until));
+                }
                 Mode::Shadow => self.note_suspicion(&record, sender, now),
             }
         }
+        banned_until
     }
 
     fn ban_record(
