@@ -395,3 +395,6 @@ impl From<BodyUnread> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
