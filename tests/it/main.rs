@@ -22,6 +22,7 @@ mod reload;
 mod restart;
 mod shared;
 mod shipped;
+mod stuffing;
 mod suspicion;
 mod tidy;
 mod users;
