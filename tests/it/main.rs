@@ -5,6 +5,7 @@ mod access;
 mod adversary;
 mod answers;
 mod binary;
+mod blocks;
 mod bodies;
 mod clients;
 mod config;
