@@ -117,7 +117,7 @@ impl App {
         let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
         let hasher = store::hasher(&config.store, &data);
         let journal = JournalSpec {
-            folder: config.store.data_dir.clone(),
+            folder: data.folder.clone(),
             retention: config.retention,
             seal_key: data.seal_key,
             hash_check: store::hash_check(&hasher),

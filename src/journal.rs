@@ -61,8 +61,8 @@ pub use self::query::{EndedFilter, EventFilter, HourCount};
 
 /// What a journal is opened with.
 pub struct JournalSpec {
-    /// Where `journal.db` is; made if it is not there.
-    pub folder: PathBuf,
+    /// Where `journal.db` is; made if it is not there. None where nothing can be kept.
+    pub folder: Option<PathBuf>,
     /// How long events are kept.
     pub retention: Span,
     /// Seals identifiers. Under another one, earlier rows show them masked alone.

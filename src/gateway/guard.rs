@@ -127,7 +127,7 @@ impl Gateway {
             route: record.route.as_deref(),
             policy: record.policy.as_deref(),
             key: &record.key_kind,
-            identifier: &identifier,
+            identifier,
             client: sender.client,
             attempts: record.attempts,
             for_s: now.until(record.block.until).ceil_secs(),

@@ -18,7 +18,8 @@ use crate::decision::time::Timestamp;
 
 /// Where the file is, and what it is sealed with.
 pub(super) struct Place {
-    pub(super) folder: PathBuf,
+    /// None where nothing can be kept: the file is away then, for as long as the process lives.
+    pub(super) folder: Option<PathBuf>,
     pub(super) sealer: Sealer,
     /// A fixed text hashed like keys are: other hashes mean that keys cannot be matched any more.
     pub(super) hash_check: KeyHash,
@@ -55,8 +56,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 const SEAL_CHECK: &[u8] = b"tollgate";
 
 impl Place {
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.join(NAME)
+    fn folder(&self) -> Result<&Path, Trouble> {
+        self.folder.as_deref().ok_or_else(|| Trouble::Away("there is no folder for it".to_owned()))
     }
 }
 
@@ -64,8 +65,9 @@ impl JournalFile {
     /// Opens the file, or makes it; brings it to today's version; shows by a write that it can be
     /// written.
     pub(super) fn open(place: &Place, now: Timestamp) -> Result<JournalFile, Trouble> {
-        let path = place.path();
-        create(&place.folder, &path).map_err(|error| Trouble::Away(error.to_string()))?;
+        let folder = place.folder()?;
+        let path = folder.join(NAME);
+        create(folder, &path).map_err(|error| Trouble::Away(error.to_string()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -163,7 +165,7 @@ impl JournalFile {
 /// A connection that reads, of a file of today's version.
 pub(super) fn open_to_read(place: &Place) -> Result<Connection, Trouble> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(place.path(), flags)?;
+    let connection = Connection::open_with_flags(place.folder()?.join(NAME), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     match version(&connection)? {
         schema::VERSION => Ok(connection),
@@ -175,9 +177,10 @@ pub(super) fn open_to_read(place: &Place) -> Result<Connection, Trouble> {
 /// Moves a broken file and its log out of the way; the oldest of those that were moved before go.
 pub(super) fn set_aside(place: &Place, now: Timestamp) -> Result<(), Trouble> {
     let away = |error: io::Error| Trouble::Away(format!("a broken file cannot be moved aside: {error}"));
-    let path = place.path();
+    let folder = place.folder()?;
+    let path = folder.join(NAME);
     let prefix = format!("{NAME}.broken-");
-    let broken = place.folder.join(format!("{prefix}{}", now.as_micros() / 1_000_000));
+    let broken = folder.join(format!("{prefix}{}", now.as_micros() / 1_000_000));
     fs::rename(&path, &broken).map_err(away)?;
     // The log belongs to the file it was written for: left behind, it would be read into the next.
     for (suffix, is_kept) in [("-wal", true), ("-shm", false)] {
@@ -192,7 +195,7 @@ pub(super) fn set_aside(place: &Place, now: Timestamp) -> Result<(), Trouble> {
             Ok(()) | Err(_) => {}
         }
     }
-    let mut kept: Vec<PathBuf> = fs::read_dir(&place.folder)
+    let mut kept: Vec<PathBuf> = fs::read_dir(folder)
         .map_err(away)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.file_name().is_some_and(|name| is_broken(&name.to_string_lossy(), &prefix)))

@@ -60,13 +60,13 @@ async fn a_key_that_is_let_go_in_redis_is_let_go_in_every_node() {
     }
     site.redis.must(&["FLUSHALL"]).await;
     let start = Instant::now();
-    for path in PATHS {
-        for gateway in 0..GATEWAYS {
-            eventually("an admission", Duration::from_secs(5), async || {
-                (site.get(gateway, path).await.status == 200).then_some(())
-            })
-            .await;
-        }
+    for gateway in 0..GATEWAYS {
+        eventually("an admission", Duration::from_secs(5), async || {
+            (site.get(gateway, "/few").await.status == 200).then_some(())
+        })
+        .await;
     }
     println!("let go after {:?}", start.elapsed());
+    // Whoever began a block remembers it, though the store does not.
+    assert_eq!(site.statuses(0, "/block", 1).await, [429]);
 }
