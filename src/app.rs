@@ -20,7 +20,7 @@ use self::reload::Reloader;
 use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
-use crate::gateway::{Gateway, Policies};
+use crate::gateway::{Gateway, MirrorSpec, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
@@ -113,6 +113,7 @@ impl App {
             metrics.journal(),
             clock.clone(),
         );
+        let mirror = store::mirror(&config.store)?;
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);
@@ -138,6 +139,9 @@ impl App {
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
+        if let Some(mirror) = mirror {
+            tokio::spawn(exchange(Arc::clone(&gateway), mirror, stopped.clone()));
+        }
         let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
@@ -209,6 +213,14 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = gateway.watch_store() => {}
     }
+}
+
+async fn exchange(gateway: Arc<Gateway>, mirror: MirrorSpec, mut stopped: watch::Receiver<bool>) {
+    let stopped = async move {
+        // An error means that the app is gone, which is a reason to stop as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    gateway.mirror(mirror, stopped).await;
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {

@@ -3,6 +3,7 @@
 
 mod breaker;
 mod deny;
+mod exchange;
 mod watch;
 
 use std::sync::atomic::{AtomicI64, Ordering};

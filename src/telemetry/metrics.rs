@@ -3,6 +3,7 @@
 
 mod family;
 mod journal;
+mod mirror;
 mod route;
 mod store;
 mod upstream;
@@ -18,6 +19,7 @@ use crate::decision::time::Timestamp;
 use family::Family;
 
 pub use journal::{Dropped, JournalMetrics};
+pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
@@ -46,6 +48,7 @@ struct Inner {
     store_overflows: IntCounter,
     store: StoreMetrics,
     journal: JournalMetrics,
+    mirror: MirrorMetrics,
     suspicions: Family<IntCounter, 2>,
 }
 
@@ -116,6 +119,7 @@ impl Metrics {
             )?,
             store: StoreMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
+            mirror: MirrorMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -156,6 +160,11 @@ impl Metrics {
     /// The handles of the journal.
     pub fn journal(&self) -> JournalMetrics {
         self.0.journal.clone()
+    }
+
+    /// The handles of what gateways tell each other.
+    pub fn mirror(&self) -> MirrorMetrics {
+        self.0.mirror.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.
