@@ -14,6 +14,7 @@ use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
 use self::reload::Reloader;
@@ -53,6 +54,8 @@ pub struct App {
     listeners: Listeners,
     stop: watch::Sender<bool>,
     reload: mpsc::Sender<()>,
+    /// Ends with the last words to other gateways.
+    mirror: Option<JoinHandle<()>>,
     gateway: Arc<Gateway>,
 }
 
@@ -139,14 +142,13 @@ impl App {
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
-        if let Some(mirror) = mirror {
-            tokio::spawn(exchange(Arc::clone(&gateway), mirror, stopped.clone()));
-        }
+        let mirror =
+            mirror.map(|spec| tokio::spawn(mirror_blocks(Arc::clone(&gateway), spec, stopped.clone())));
         let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, gateway })
+        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, mirror, gateway })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -169,6 +171,11 @@ impl App {
         let drained = self.listeners.stop(drain).await;
         // The other tasks are gone already if nobody receives.
         let _ = self.stop.send(true);
+        if let Some(mirror) = self.mirror
+            && let Err(error) = mirror.await
+        {
+            tracing::error!(%error, "the exchange with other gateways ended before its time");
+        }
         self.gateway.close().await;
         drained
     }
@@ -215,12 +222,12 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
     }
 }
 
-async fn exchange(gateway: Arc<Gateway>, mirror: MirrorSpec, mut stopped: watch::Receiver<bool>) {
+async fn mirror_blocks(gateway: Arc<Gateway>, spec: MirrorSpec, mut stopped: watch::Receiver<bool>) {
     let stopped = async move {
         // An error means that the app is gone, which is a reason to stop as well.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     };
-    gateway.mirror(mirror, stopped).await;
+    gateway.mirror(spec, stopped).await;
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {

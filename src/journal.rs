@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -104,6 +105,8 @@ struct Shared {
     queue: Queue,
     book: Book,
     outbox: Outbox,
+    /// Up to where other gateways were heard before this process began.
+    heard_up_to: Mutex<Option<Box<str>>>,
     place: Place,
     clock: Clock,
     metrics: JournalMetrics,
@@ -335,6 +338,7 @@ impl Shared {
             queue: Queue::new(),
             book: Book::new(),
             outbox: Outbox::default(),
+            heard_up_to: Mutex::default(),
             place: Place { folder: spec.folder, sealer, hash_check: spec.hash_check, pages_max },
             clock,
             metrics,

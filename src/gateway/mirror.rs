@@ -23,6 +23,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::parcel::{Post, Received, moved};
 use super::Gateway;
+use super::events::Flush;
 use super::guard::counter_of;
 use crate::clock::Stopwatch;
 use crate::decision::key::KeyHash;
@@ -62,8 +63,10 @@ struct Mirror<'g> {
     post: Post,
     /// By which the store leaves out what this gateway told itself.
     own: String,
-    /// None until the store was heard once.
+    /// Up to where the others were heard, by the process before this one as well.
     cursor: Option<Cursor>,
+    /// Whether the store was heard, and its time is known.
+    is_acquainted: bool,
     /// Of the store with which this gateway agrees.
     epoch: Option<Epoch>,
     doubt: Doubt,
@@ -117,7 +120,8 @@ impl Gateway {
             metrics: self.metrics.mirror(),
             post: Post { parcels, name: spec.name, ahead_us: 0 },
             own: self.random_name(),
-            cursor: None,
+            cursor: self.journal.take_place().and_then(|place| Cursor::parse(&place)),
+            is_acquainted: false,
             epoch: None,
             doubt: Doubt::Sure,
             compared: None,
@@ -151,12 +155,16 @@ impl Mirror<'_> {
             };
             self.conclude(done);
         }
+        self.gateway.repeats.flush(&self.gateway.journal, Flush::All, self.gateway.clock.now());
         let last_words = async {
             self.tell_news().await?;
             self.tell_events().await
         };
         // Who goes need not be heard: blocks are told again when it comes back.
         let _ = timeout(LAST_WORDS, last_words).await;
+        if let Some(cursor) = self.cursor {
+            self.gateway.journal.leave_place(&cursor.to_string());
+        }
     }
 
     async fn round(&mut self) -> Result<(), ExchangeFault> {
@@ -179,6 +187,7 @@ impl Mirror<'_> {
         for _ in 0..CALLS_MAX {
             let news = self.exchange.hear(self.cursor, &self.own).await?;
             self.post.ahead_us = ahead_us(news.now, self.gateway.clock.now());
+            self.is_acquainted = true;
             if news.epoch.is_none() || news.epoch != self.epoch {
                 self.doubt(Doubt::Sure);
             }
@@ -226,7 +235,7 @@ impl Mirror<'_> {
                 self.metrics.applied(Mirrored::Unblocks);
             }
             Some(Received::Event(event)) => {
-                gateway.journal.note(event);
+                gateway.journal.note(*event);
                 self.metrics.applied(Mirrored::Events);
             }
             None => self.unreadable(1),
@@ -246,8 +255,7 @@ impl Mirror<'_> {
 
     /// Tells what began, changed or was lifted here. What cannot be told waits.
     async fn tell_news(&mut self) -> Result<(), ExchangeFault> {
-        if self.cursor.is_none() {
-            // The store's time is not known yet.
+        if !self.is_acquainted {
             return Ok(());
         }
         if self.outbox().was_behind() {
@@ -268,6 +276,9 @@ impl Mirror<'_> {
 
     async fn tell_events(&mut self) -> Result<(), ExchangeFault> {
         for _ in 0..CALLS_MAX {
+            if !self.is_acquainted {
+                break;
+            }
             let (events, lost) = self.outbox().take_events(TOLD_MAX);
             self.metrics.dropped(MirrorDropped::Events, lost);
             if events.is_empty() {

@@ -25,6 +25,17 @@ impl Journal {
         &self.shared.outbox
     }
 
+    /// Up to where other gateways had been heard when the journal was closed last, in the words of
+    /// [`Journal::leave_place`]. None after a crash, and the second time.
+    pub fn take_place(&self) -> Option<Box<str>> {
+        self.shared.heard_up_to.lock().take()
+    }
+
+    /// Notes up to where other gateways were heard; for the end, when all that was heard is noted.
+    pub fn leave_place(&self, place: &str) {
+        self.shared.queue.note_place(place);
+    }
+
     /// Puts a block in force that another gateway began or changed, under the id that it has there. It is written
     /// down in time; nobody waits for that.
     pub fn adopt(&self, record: Arc<BlockRecord>, now: Timestamp) -> Adoption {

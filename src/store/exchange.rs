@@ -3,6 +3,7 @@
 //! The store keeps two keys in one slot for it: a hash of the blocks in force, and a stream of what was told of late.
 //! It sees of each block which key it is of, its id and its end, for these decide what stands; all else is sealed.
 
+use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -69,8 +70,8 @@ pub struct Heard {
 /// A place in the stream: what was told up to there was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    pub(super) ms: u64,
-    pub(super) nth: u64,
+    ms: u64,
+    nth: u64,
 }
 
 /// Goes with the blocks in force: another one, or none, says that the store lost them.
@@ -147,17 +148,17 @@ impl Exchange<'_> {
     /// Tells the other gateways; [`TOLD_MAX`] notices at most. `epoch` is what a store without any gets, and `own` names
     /// this gateway.
     pub async fn tell(&self, epoch: &str, own: &str, notices: &[Notice]) -> Result<Told, ExchangeFault> {
-        Ok(self.0.tell_others(epoch, own, notices).await?)
+        self.0.tell_others(epoch, own, notices).await
     }
 
     /// What others than `own` told since; with no place, nothing but where the stream is now.
     pub async fn hear(&self, since: Option<Cursor>, own: &str) -> Result<News, ExchangeFault> {
-        Ok(self.0.hear_others(since, own).await?)
+        self.0.hear_others(since, own).await
     }
 
     /// A page of what is in force. Of what stood there all the while each is in one of the pages.
     pub async fn page(&self, from: Option<&Scan>, reading: Reading) -> Result<Page, ExchangeFault> {
-        Ok(self.0.page_in_force(from, reading).await?)
+        self.0.page_in_force(from, reading).await
     }
 }
 
@@ -165,9 +166,22 @@ impl Cursor {
     /// Before all entries.
     pub const START: Cursor = Cursor { ms: 0, nth: 0 };
 
+    /// As `Display` writes it.
+    pub fn parse(text: &str) -> Option<Cursor> {
+        let (ms, nth) = text.split_once('-')?;
+        Some(Cursor { ms: ms.parse().ok()?, nth: nth.parse().ok()? })
+    }
+
     /// When the entry there was told, by the store's clock.
-    pub fn told_at(self) -> Timestamp {
+    pub(super) fn told_at(self) -> Timestamp {
         Timestamp::from_millis(self.ms)
+    }
+}
+
+/// As the store spells it.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.nth)
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Post {
 pub(super) enum Received {
     Block(Arc<BlockRecord>),
     Lift(Arc<Lift>),
-    Event(Event),
+    Event(Box<Event>),
 }
 
 impl Post {
@@ -67,7 +67,7 @@ impl Post {
             }
             Subject::Event => {
                 let event = self.parcels.open_event(&heard.sealed)?;
-                Some(Received::Event(Event { at: self.here(event.at), ..event }))
+                Some(Received::Event(Box::new(Event { at: self.here(event.at), ..event })))
             }
         }
     }

@@ -146,3 +146,18 @@ fn a_foreign_event_keeps_the_name_of_its_gateway() {
         })
     });
 }
+
+#[tokio::test]
+async fn the_place_that_is_left_is_found_once() {
+    let desk = Desk::new();
+    let journal = desk.open();
+    assert_eq!(journal.take_place(), None);
+    journal.leave_place("1800000000000-1");
+    journal.leave_place("1800000000000-2");
+    journal.close().await;
+    let journal = desk.open();
+    assert_eq!(journal.take_place().as_deref(), Some("1800000000000-2"));
+    assert_eq!(journal.take_place(), None);
+    journal.close().await;
+    assert_eq!(desk.open().take_place(), None, "it would be an old one");
+}

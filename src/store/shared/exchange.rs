@@ -88,7 +88,7 @@ impl SharedStore {
         since: Option<Cursor>,
         own: &str,
     ) -> Result<News, ExchangeFault> {
-        let place = since.map(|Cursor { ms, nth }| format!("{ms}-{nth}")).unwrap_or_default();
+        let place = since.map(|since| since.to_string()).unwrap_or_default();
         let sealed_max = SEALED_MAX.to_string();
         let args = [&*place, own, ENTRIES, &sealed_max].iter().map(|arg| arg.as_bytes().to_vec()).collect();
         let mut answer = Answer(self.ask(&HEAR, args).await?.into_iter());
@@ -202,9 +202,7 @@ impl Answer {
 
     fn cursor(&mut self) -> Result<Cursor, StoreError> {
         let bytes = self.bytes()?;
-        let parts = std::str::from_utf8(&bytes).ok().and_then(|text| text.split_once('-'));
-        let cursor =
-            parts.and_then(|(ms, nth)| Some(Cursor { ms: ms.parse().ok()?, nth: nth.parse().ok()? }));
+        let cursor = std::str::from_utf8(&bytes).ok().and_then(Cursor::parse);
         cursor.ok_or_else(|| garbage("no place in the stream"))
     }
 

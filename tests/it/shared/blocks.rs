@@ -176,6 +176,38 @@ async fn what_happens_while_the_store_is_away_is_told_when_it_is_back() {
     site.none_holds(before.key).await;
 }
 
+/// As a replica does that takes over and never heard the last of what its master was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failover_lost_is_told_again() {
+    let site = Nodes::start(2).await;
+    let record = site.nodes[0].block("ada", 600).await;
+    site.all_hold(&record).await;
+    let marks = "tg:1:{mirror}:blocks";
+    let fields = async || {
+        let fields = site.redis.must(&["HKEYS", marks]).await.array().into_iter();
+        fields.map(|field| field.text()).collect::<Vec<_>>()
+    };
+    let held = fields().await;
+    assert_eq!(held.len(), 3, "an epoch and two blocks: {held:?}");
+    for field in held.iter().filter(|field| *field != "epoch") {
+        site.redis.must(&["HDEL", marks, field]).await;
+    }
+    let since = Instant::now();
+    site.redis.pause();
+    for node in &site.nodes {
+        eventually("the gateway to give up on its store", HEARD_WITHIN, async || {
+            (node.metric("tollgate_store_up") == 0.0).then_some(())
+        })
+        .await;
+    }
+    site.redis.resume();
+    eventually("the blocks to be told again", ASSERTED_WITHIN, async || {
+        (fields().await.len() == 3).then_some(())
+    })
+    .await;
+    println!("what a failover lost is told again after {:?}", since.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_was_away_learns_of_all_it_missed_and_brings_nothing_back() {
     let mut site = Nodes::start(3).await;
@@ -239,6 +271,29 @@ async fn events_of_all_gateways_are_in_the_journal_of_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_of_the_time_in_between_are_heard_by_a_gateway_that_comes_back() {
+    let mut site = Nodes::start(2).await;
+    let note = |node: &Node, kind| node.gateway.journal().note(Event::new(kind, node.clock.now()));
+    let has = async |node: &Node, kind: &str, count: usize| {
+        eventually(&format!("{count} {kind}"), HEARD_WITHIN, async || {
+            let events = node.events();
+            (events.iter().filter(|(known, _)| known == kind).count() == count).then_some(())
+        })
+        .await;
+    };
+    note(&site.nodes[0], EventKind::Limited);
+    has(&site.nodes[1], "limited", 1).await;
+    note(&site.nodes[1], EventKind::Reload);
+    let folder = site.nodes.remove(1).stop().await;
+    has(&site.nodes[0], "reload", 1).await;
+    note(&site.nodes[0], EventKind::Denied);
+    has(&site.nodes[0], "denied", 1).await;
+    let back = Node::start_in(folder, at(&site.redis.url()), "node-1", Clock::system(), SECRET);
+    has(&back, "denied", 1).await;
+    has(&back, "limited", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_reads_the_store_learns_of_nobody() {
     let site = Nodes::start(2).await;
     let record = site.nodes[0].block("Ada.Lovelace@example.com", 600).await;
@@ -274,6 +329,26 @@ async fn what_is_sealed_under_another_secret_is_left_alone_and_counted() {
     eventually("the new one", HEARD_WITHIN, async || (stranger.metric(unreadable) >= 2.0).then_some(()))
         .await;
     assert!(stranger.holds(record.key).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_understands_does_not_stop_the_exchange() {
+    let site = Nodes::start(2).await;
+    let (marks, told) = ("tg:1:{mirror}:blocks", "tg:1:{mirror}:told");
+    site.redis.must(&["XADD", told, "*", "n", "x", "o", "z", "k", "", "e", "", "i", "", "s", ""]).await;
+    site.redis.must(&["XADD", told, "*", "a", "b"]).await;
+    site.redis
+        .must(&["XADD", told, "*", "n", "x", "o", "b", "k", "no key", "e", "1", "i", "g", "s", "x"])
+        .await;
+    site.redis.must(&["HSET", marks, "AAAAAAAAAAAAAAAAAAAAAA", "no mark"]).await;
+    let record = site.nodes[0].block("ada", 600).await;
+    site.all_hold(&record).await;
+    for node in &site.nodes {
+        eventually("strange notices to be counted", HEARD_WITHIN, async || {
+            (node.metric("tollgate_mirror_dropped_total{what=\"unreadable\"}") == 3.0).then_some(())
+        })
+        .await;
+    }
 }
 
 /// One block and its end, from one gateway to the other.
