@@ -43,6 +43,7 @@ use crate::decision::time::Timestamp;
 use crate::decision::verdict::{Began, Cause, Permit, conclude};
 use crate::identity::UserId;
 use crate::journal::{Event, EventKind, Journal};
+use crate::store::snapshot::Snapshots;
 use crate::store::{Availability, Store};
 use crate::telemetry::{BlockLog, FailureLog, Metrics, RefusalLog, StoreGauges};
 
@@ -182,6 +183,11 @@ impl Gateway {
         self.store.sweep(self.clock.now());
     }
 
+    /// Writes the counters down, if they end with this process and anything was counted. Blocks until it is done.
+    pub fn save(&self, snapshots: &Snapshots) {
+        snapshots.save(&self.store);
+    }
+
     /// Cleans up what the journal need not keep any more.
     pub fn tidy_journal(&self) {
         self.journal.tidy(self.clock.now());
@@ -240,7 +246,7 @@ impl Gateway {
         let outcome = self.decide(policies, exchange, &mut seen).await;
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
         self.record(policies, &seen, &outcome, exchange.head());
-        if seen.has_consequences(policies, &outcome) {
+        if seen.has_consequences(policies, &outcome) || self.prolonged(policies, &seen, &outcome).is_some() {
             self.consequences(policies, &seen, &outcome, exchange.head()).await;
         }
         let Seen { client, route, path, decided_at, attempt, .. } = seen;
@@ -302,7 +308,9 @@ impl Gateway {
     ) -> Result<(), Refusal> {
         // The cheap no: who is refused by what the head tells need not have the body read.
         let looked = self.store.peek(&seen.plan.charges(route), seen.decided_at).await;
-        conclude(route, seen.plan.limits(), &looked, seen.decided_at).outcome?;
+        let conclusion = conclude(route, seen.plan.limits(), &looked, seen.decided_at);
+        seen.began = conclusion.began;
+        conclusion.outcome?;
         let watch = self.clock.stopwatch();
         let fields = read_body_fields(route, exchange).await?;
         seen.waited = watch.elapsed();

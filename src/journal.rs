@@ -7,15 +7,15 @@
 //!                                       queries, read only ─────┘
 //! ```
 //!
-//! **Nobody waits for the disk** but who wants to be sure of a block, and that for a second at most. The
-//! gateway decides by the book. When the disk fails, blocks hold in memory and are written once it
+//! **Nobody waits for the disk** but who wants to be sure of a block, and that for a second at most.
+//! The gateway decides by the book. When the disk fails, blocks hold in memory and are written once it
 //! is back; events are lost, and counted.
 //!
 //! **What the file gives away.** A copy or a backup of it must not be a list of customers: phone
-//! numbers, e-mails and users are sealed (AES-256-GCM) under a key that stands in another file, beside a
-//! keyed hash to find them by and a masked text to show. Equal identifiers have equal hashes, so a copy tells
-//! that two rows are about the same person, not about whom. Client addresses and user agents are plain: they tell who
-//! attacks, and are searched by tools that have no key.
+//! numbers, e-mails and users are sealed (AES-256-GCM) under a key that stands in another file, beside
+//! a keyed hash to find them by and a masked text to show. Equal identifiers have equal hashes, so a copy
+//! tells that two rows are about the same person, not about whom. Client addresses and user agents are
+//! plain: they tell who attacks, and are searched by tools that have no key.
 
 mod block;
 mod block_rows;
@@ -68,17 +68,19 @@ pub use self::query::{EndedFilter, EventFilter, HourCount};
 
 /// What a journal is opened with.
 pub struct JournalSpec {
-    /// Where `journal.db` is; made if it is not there.
-    pub folder: PathBuf,
+    /// Where `journal.db` is; made if it is not there. None where nothing can be kept.
+    pub folder: Option<PathBuf>,
     /// How long events are kept.
     pub retention: Span,
     /// Seals identifiers. Under another one, earlier rows show them masked alone.
     pub seal_key: [u8; 32],
-    /// A fixed text, hashed under the secret of today's keys: tells that blocks in the file were made under another.
+    /// A fixed text, hashed under the secret of today's keys: tells whether blocks in the file were
+    /// made under another.
     pub hash_check: KeyHash,
 }
 
-/// The journal. A clone is another handle to the same; when the last one goes, what was noted is still written.
+/// The journal. A clone is another handle to the same; when the last one goes, what was noted is
+/// still written.
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
@@ -141,8 +143,8 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Journal {
     /// Opens the journal and loads the blocks in force: a matter of milliseconds, of seconds with a
-    /// million blocks. What is wrong with the file is told to the log and the metrics, and does not keep the
-    /// gateway from working.
+    /// million blocks. What is wrong with the file is told to the log and the metrics, and does not
+    /// keep the gateway from working.
     pub fn open(spec: JournalSpec, metrics: JournalMetrics, clock: Clock) -> Journal {
         Journal::open_at_pace(spec, metrics, clock, Pace::default())
     }
@@ -177,8 +179,8 @@ impl Journal {
 
     /// Puts a block in force at once; tells when it is on disk, after a second at the latest.
     ///
-    /// The call does it, whether or not the future is awaited. [`Book::put`] says what becomes of a key that is
-    /// blocked already.
+    /// The call does it, whether or not the future is awaited. [`Book::put`] says what becomes of a key
+    /// that is blocked already.
     pub fn block(&self, record: Arc<BlockRecord>) -> impl Future<Output = Durable> + Send + use<> {
         let now = self.shared.clock.now();
         let (done, on_disk) = oneshot::channel();
@@ -202,8 +204,8 @@ impl Journal {
     }
 
     /// Ends the block of a key at once, forgets the earlier ones, and notes who did it. The future
-    /// gives the block that was in force once its end is on disk, after a second at the latest; the call does
-    /// it all, whether or not it is awaited.
+    /// gives the block that was in force once its end is on disk, after a second at the latest; the
+    /// call does it all, whether or not it is awaited.
     pub fn unblock(
         &self,
         key: KeyHash,
@@ -250,8 +252,8 @@ impl Journal {
         })
     }
 
-    /// How many events of each kind the hours had that lie in this span, in part or whole; oldest first, without hours that had
-    /// none. Reads the disk: not for an async thread.
+    /// How many events of each kind the hours had that lie in this span, in part or whole; oldest
+    /// first, without hours that had none. Reads the disk: not for an async thread.
     pub fn hours(
         &self,
         since: Timestamp,
@@ -262,7 +264,8 @@ impl Journal {
     }
 
     /// Lets go what is old: blocks that ended 30 days ago, failures after 7 days, events after the
-    /// retention or past ten million. The writer does it in small steps; this does not wait for it. For once an hour.
+    /// retention or past ten million. The writer does it in small steps, and this does not wait for it.
+    /// For once an hour.
     pub fn tidy(&self, now: Timestamp) {
         self.shared.book.forget_old(now);
         self.shared.queue.ask_for_tidying(now);

@@ -1,11 +1,14 @@
 //! Where counters live: one atomic step for all charges of a request.
 
 pub mod exchange;
+mod batch;
+pub mod durable;
 pub mod memory;
 pub mod redis;
 mod remote;
 mod script;
 mod shared;
+pub mod snapshot;
 pub mod spec;
 pub mod upstash;
 

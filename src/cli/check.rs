@@ -5,11 +5,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use http::StatusCode;
+
 use crate::config::{self, Config, Environment, RouteText};
+use crate::decision::failure::{FailureRule, Member, Scalar, Statuses};
 use crate::decision::key::{Form, KeyPart, KeySpec, Missing};
 use crate::decision::limit::{Backoff, BlockRule, Limit, Mode, OnStoreError, Rule, Smooth, WhileBlocked};
 use crate::decision::policy::Route;
 use crate::decision::reject::{Condition, RejectRule, TextLists};
+use crate::decision::suspicion::{Suspect, Suspicion};
 use crate::decision::time::Span;
 
 /// Whether a configuration can be run by.
@@ -58,7 +62,10 @@ fn summary(path: &Path, config: &Config) -> String {
     let plural = if routes.len() == 1 { "" } else { "s" };
     let mut text = format!("{} is sound: {} route{plural}\n", path.display(), routes.len());
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "store: {}", config.store);
+    let _ = writeln!(text, "store: {}, data in {}", config.store, config.store.data_dir.display());
+    for rule in &config.rules.suspicion {
+        let _ = writeln!(text, "suspicion: {}", suspicion(rule));
+    }
     for (route, written) in routes.iter().zip(&config.texts) {
         text.push('\n');
         text.push_str(&heading(route, written));
@@ -74,6 +81,11 @@ fn summary(path: &Path, config: &Config) -> String {
         for rule in route.rejects() {
             text.push_str("    ");
             text.push_str(&rejection(rule));
+            text.push('\n');
+        }
+        if let Some(rule) = route.failure() {
+            text.push_str("    ");
+            text.push_str(&failed(rule));
             text.push('\n');
         }
     }
@@ -195,6 +207,53 @@ fn block(block: BlockRule) -> String {
     text
 }
 
+/// `an answer of 401 or 403 is a failed attempt`
+fn failed(rule: &FailureRule) -> String {
+    let mut text = match &rule.statuses {
+        Statuses::Any => "an answer".to_owned(),
+        Statuses::Only(statuses) => {
+            let codes: Vec<&str> = statuses.iter().map(StatusCode::as_str).collect();
+            format!("an answer of {}", codes.join(" or "))
+        }
+    };
+    for (index, Member { pointer, value }) in rule.members.iter().enumerate() {
+        let joint = if index == 0 { " with" } else { " and" };
+        // Writing to a String cannot fail.
+        let _ = match value {
+            Scalar::Null => write!(text, "{joint} {pointer} null"),
+            Scalar::Bool(value) => write!(text, "{joint} {pointer} {value}"),
+            Scalar::Number(number) => write!(text, "{joint} {pointer} {number}"),
+            Scalar::Text(value) => write!(text, "{joint} {pointer} {value:?}"),
+        };
+    }
+    text.push_str(" is a failed attempt");
+    text
+}
+
+/// `by ip, past 20 in any 1h (otp_request 1, failure 1, limited 1) on every route; then blocked for 1d`
+fn suspicion(rule: &Suspicion) -> String {
+    let weights: Vec<(&str, &Limit)> =
+        Suspect::ALL.into_iter().filter_map(|of| Some((of.word(), rule.limit(of)?))).collect();
+    let told: Vec<String> = weights.iter().map(|(word, limit)| format!("{word} {}", limit.cost)).collect();
+    let mut text = format!("by {}{}", rule.ban.key, form(rule.ban.key.form));
+    if let Some((_, Limit { rule: Rule::Windows(windows), block: Some(block), exempt, .. })) = weights.first()
+    {
+        for window in windows.list() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, ", past {} in any {}", window.max, window.span);
+        }
+        let _ = write!(text, " ({}); {} on every route", told.join(", "), self::block(*block));
+        if !exempt.is_empty() {
+            text.push_str("; some addresses are exempt");
+        }
+    }
+    match rule.mode {
+        Mode::Enforce => {}
+        Mode::Shadow => text.push_str("; shadow: found, never blocked"),
+    }
+    text
+}
+
 /// `rejects body.email at any of 3 domains, or below one: 422 "Not here."`
 fn rejection(rule: &RejectRule) -> String {
     let what = match &rule.condition {
@@ -227,7 +286,8 @@ mod tests {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let verdict = check(&path, &Environment::empty(), &mut out, &mut err).unwrap();
         let bare = |bytes: Vec<u8>| {
-            String::from_utf8(bytes).unwrap().replace(path.to_str().unwrap(), "gateway.yaml")
+            let text = String::from_utf8(bytes).unwrap().replace(path.to_str().unwrap(), "gateway.yaml");
+            text.replace(folder.path().to_str().unwrap(), ".")
         };
         (verdict, bare(out), bare(err))
     }
@@ -261,7 +321,7 @@ upstreams: { app: { servers: [127.0.0.1:8000] } }
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 2 routes
-store: memory, 1000000 keys
+store: memory, 1000000 keys, data in ./data
 
 POST a.example/login → app (login)
     by ip: at most 2 in any 1m, 3 in any 1h; then blocked for 15m
@@ -280,10 +340,47 @@ any method /* → app (rest)
     }
 
     #[test]
+    fn what_is_learnt_from_answers_is_told() {
+        let (verdict, out, err) = checked(&format!(
+            "{HEAD}routes:
+  - name: login
+    match: {{ method: POST, path: /login }}
+    upstream: app
+    limits:
+      - {{ key: [body.username, ip], count: failures, backoff: {{ base: 1s, factor: 2, max: 2h, forget: 15m }} }}
+      - {{ key: network, count: failures, windows: {{ attempts: 5/15m }}, block: {{ for: 30m, prolong: true }} }}
+  - name: token
+    match: {{ path: /token }}
+    upstream: app
+    failure: {{ status: 400, json: {{ /error: invalid_grant, /again: false, /left: 3, /why: null }} }}
+    limits: [{{ key: ip, count: failures, windows: {{ a: 5/h }} }}]
+suspicion: [{{ key: ip, weights: {{ failure: 2, otp_request: 0 }} }}, {{ key: user, mode: shadow, block: 1h }}]
+"
+        ));
+        assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
+        let expected = "gateway.yaml is sound: 2 routes
+store: memory, 1000000 keys, data in ./data
+suspicion: by ip, past 20 in any 1h (failure 2, limited 1); then blocked for 1d on every route
+suspicion: by user, past 20 in any 1h (otp_request 1, failure 1, limited 1); then blocked for 1h on every route; shadow: found, never blocked
+
+POST /login → app (login)
+    by body.username+ip: after a failure a wait of 1s, after each further one 2 times as long up to 2h, anew after 15m without; without it by ip
+    by network: at most 5 in any 15m may fail; then blocked for 30m, each time 2 times as long up to 1d, anew after 1d without, and longer for each request meanwhile
+    an answer of 401 or 403 is a failed attempt
+
+any method /token → app (token)
+    by ip: at most 5 in any 1h may fail
+    an answer of 400 with /error \"invalid_grant\" and /again false and /left 3 and /why null is a failed attempt
+";
+        assert_eq!(out, expected);
+    }
+
+    #[test]
     fn the_store_is_told_without_credentials_and_what_limits_do_without_it() {
         let (verdict, out, err) = checked(&format!(
             "{HEAD}store:
   kind: redis
+  data_dir: /var/lib/tollgate
   url: [\"redis://ada:hunter2-hunter2-hunter2@10.0.0.1:7000\", \"redis://:hunter2@10.0.0.2:7000\", redis://10.0.0.3:7000]
   on_error: closed
 routes:
@@ -299,7 +396,7 @@ user: {{ cookie: sid }}
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 1 route
-store: Redis cluster by 3 nodes, prefix tg:, 10ms
+store: Redis cluster by 3 nodes, prefix tg:, 10ms, data in /var/lib/tollgate
 
 any method /* → app (all)
     by ip: at most 1 in any 1s; refused while the store is away

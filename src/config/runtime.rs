@@ -84,6 +84,7 @@ impl Frozen {
             ("admin.address", self.admin.address != admin.address),
             ("server.workers", self.workers != workers),
             ("store.max_keys", self.store.max_keys != store.max_keys),
+            ("store.data_dir", self.store.data_dir != store.data_dir),
             ("admin.metrics_public", self.admin.metrics_public != admin.metrics_public),
             ("admin.ready_needs_store", self.admin.ready_needs_store != admin.ready_needs_store),
             ("events.log", self.log != log),

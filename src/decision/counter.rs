@@ -7,6 +7,7 @@
 
 mod attempts;
 mod buckets;
+mod frozen;
 mod keep;
 mod many;
 mod packed;

@@ -18,7 +18,7 @@ use crate::decision::refusal::Refusal;
 use crate::decision::route::RouteIndex;
 use crate::decision::suspicion::Suspect;
 use crate::decision::tally::{Charge, Judgement};
-use crate::decision::time::Timestamp;
+use crate::decision::time::{Span, Timestamp};
 use crate::decision::verdict::{Began, Cause, Limited};
 use crate::journal::{BlockRecord, Durable, EventKind, Identifier, Reason};
 use crate::telemetry::BlockLine;
@@ -41,6 +41,9 @@ pub(super) struct NewBlock<'a> {
     pub(super) identity: &'a Identity,
     pub(super) reason: Reason,
 }
+
+/// What a block has to be longer by to be written down anew.
+const PROLONGED_BY: Span = Span::from_secs(1);
 
 impl Gateway {
     /// Refuses whoever is blocked, by a limit of the route or over all routes.
@@ -124,7 +127,7 @@ impl Gateway {
             route: record.route.as_deref(),
             policy: record.policy.as_deref(),
             key: &record.key_kind,
-            identifier: &identifier,
+            identifier,
             client: sender.client,
             attempts: record.attempts,
             for_s: now.until(record.block.until).ceil_secs(),
@@ -138,10 +141,22 @@ impl Gateway {
         event.detail =
             Some(format!("{}, for {}", record.reason.word(), now.until(record.block.until)).into());
         self.journal.note(event);
+        // Where that failed, the journal said so in the log and its metrics, and the block holds in this process.
         match self.journal.block(record).await {
-            Durable::Yes => {}
-            // The journal said so in the log and in its metrics; the block holds in this process.
-            Durable::No => {}
+            Durable::Yes | Durable::No => {}
+        }
+    }
+
+    /// Writes down that a block lasts longer. One that is asked for all the time is written once a second.
+    pub(super) async fn write_longer(&self, key: KeyHash, until: Timestamp, now: Timestamp) {
+        let Some(held) = self.journal.book().get(key, now) else { return };
+        if until <= held.block.until.plus(PROLONGED_BY) {
+            return;
+        }
+        let forgets_after = held.block.until.until(held.block.forget_at);
+        let block = Block { until, forget_at: until.plus(forgets_after), ..held.block };
+        match self.journal.block(Arc::new(BlockRecord { block, ..(*held).clone() })).await {
+            Durable::Yes | Durable::No => {}
         }
     }
 

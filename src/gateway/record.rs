@@ -8,7 +8,7 @@ use super::guard::NewBlock;
 use super::policies::{CauseLabels, Policies};
 use super::{Gateway, Head, Seen};
 use crate::decision::key::{KeyHash, LimitId, PartTag};
-use crate::decision::limit::Mode;
+use crate::decision::limit::{Mode, WhileBlocked};
 use crate::decision::plan::{Identity, Plan};
 use crate::decision::refusal::Refusal;
 use crate::decision::suspicion::Suspect;
@@ -143,10 +143,29 @@ impl Gateway {
             let block = NewBlock { route: index, began, key, identity: &identity, reason };
             self.begin_block(policies, block, &sender, seen.decided_at).await;
         }
+        if let Some((limit, until)) = self.prolonged(policies, seen, outcome)
+            && let Some(key) = seen.plan.key_of(limit)
+        {
+            self.write_longer(key, until, seen.decided_at).await;
+        }
         if let (Some(suspect), Ok(facts)) = (seen.suspect(policies, outcome), seen.facts(head)) {
             let suspects = self.suspects(policies, route, &facts, seen.fields.as_ref());
             self.suspect(policies, suspect, &suspects, &sender, seen.decided_at).await;
         }
+    }
+
+    /// The limit whose block this refusal prolonged, if it is one that does, and until when.
+    pub(super) fn prolonged(
+        &self,
+        policies: &Policies,
+        seen: &Seen,
+        outcome: &Result<Permit, Refusal>,
+    ) -> Option<(usize, Timestamp)> {
+        let Err(Refusal::Limited(limited)) = outcome else { return None };
+        let Cause::Block { limit } = limited.cause else { return None };
+        let limit = usize::from(limit);
+        let rule = policies.rules.route(seen.route?).limits().get(limit)?.block?;
+        (rule.while_blocked == WhileBlocked::Prolongs).then_some((limit, limited.retry_at))
     }
 
     pub(super) fn block_id(&self, now: Timestamp) -> BlockId {

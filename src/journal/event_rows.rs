@@ -13,7 +13,7 @@ use crate::decision::time::{Span, Timestamp};
 
 const HOUR: Span = Span::from_secs(3600);
 /// How often, in events, a batch looks whether something more urgent waits.
-const STRETCH: usize = 256;
+const STRETCH: usize = 64;
 
 /// What [`read`] wants of a row; `e` is the event.
 pub(super) const COLUMNS: &str = "e.id, e.kind, e.times,
@@ -222,7 +222,7 @@ pub(super) fn read(row: &Row<'_>, sealer: &Sealer) -> Result<EventRow, Trouble> 
         policy: row.get(4)?,
         key: row.get(5)?,
         window: row.get(6)?,
-        identifier: identifier(sealer, sealed.as_deref(), masked.as_ref()),
+        identifier: identifier(sealer, sealed.as_deref(), masked.as_deref()),
         client: client.and_then(|text| text.parse().ok()),
         user_agent: row.get(10)?,
         trace_id: row.get(11)?,
@@ -232,8 +232,8 @@ pub(super) fn read(row: &Row<'_>, sealer: &Sealer) -> Result<EventRow, Trouble> 
     Ok(EventRow { cursor: EventCursor(id), event, masked })
 }
 
-fn identifier(sealer: &Sealer, sealed: Option<&[u8]>, masked: Option<&Box<str>>) -> Option<Identifier> {
-    sealer.open_identifier(Purpose::Event, sealed?, masked?.clone())
+fn identifier(sealer: &Sealer, sealed: Option<&[u8]>, masked: Option<&str>) -> Option<Identifier> {
+    sealer.open_identifier(Purpose::Event, sealed?, masked?.into())
 }
 
 fn is_taken(error: &rusqlite::Error) -> bool {

@@ -34,7 +34,7 @@ impl Desk {
 
     fn spec(&self) -> JournalSpec {
         JournalSpec {
-            folder: self.data(),
+            folder: Some(self.data()),
             retention: Span::from_secs(30 * 86_400),
             seal_key: [7; 32],
             hash_check: KeyHash::from_u128(42),

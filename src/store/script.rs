@@ -18,7 +18,8 @@ use std::sync::LazyLock;
 
 use smallvec::SmallVec;
 
-use super::remote::{Call, Piece, Script, StoreError};
+use super::remote::StoreError;
+use super::remote::call::{Answer, Call, Entry, Script, Terms};
 use crate::decision::block::Block;
 use crate::decision::counter::{Packed, Unreadable};
 use crate::decision::limit::{BlockRule, Limit, Mode, Rule};
@@ -55,44 +56,32 @@ pub(super) struct Outcome {
 /// Charges all of `charges`, or none. `names` are those of their keys.
 pub(super) fn take(
     charges: &[Charge<'_>],
-    names: SmallVec<[String; 4]>,
+    names: impl Iterator<Item = String>,
     time: Option<Timestamp>,
-) -> Call<'static> {
+) -> Call {
     let time = time.map(|now| now.as_micros().to_string()).unwrap_or_default();
-    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + 2 * charges.len());
-    args.push(time.into_bytes());
-    for charge in charges {
-        args.push(pack(charge.limit));
-        args.push(kept_ms(charge.limit).to_string().into_bytes());
-    }
-    Call { script: &TAKE, keys: names, args }
+    Call { script: &TAKE, head: time, entries: entries(charges, names) }
 }
 
 /// Takes back what `taken` charged.
-pub(super) fn refund(charges: &[Charge<'_>], names: SmallVec<[String; 4]>, taken: &Taken) -> Call<'static> {
-    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + charges.len());
-    args.push(taken.now.ceil_millis().to_string().into_bytes());
-    args.extend(charges.iter().map(|charge| pack(charge.limit)));
-    Call { script: &REFUND, keys: names, args }
+pub(super) fn refund(charges: &[Charge<'_>], names: impl Iterator<Item = String>, taken: &Taken) -> Call {
+    Call { script: &REFUND, head: taken.now.ceil_millis().to_string(), entries: entries(charges, names) }
+}
+
+fn entries(charges: &[Charge<'_>], names: impl Iterator<Item = String>) -> SmallVec<[Entry; 2]> {
+    let terms = |limit: &Limit| Terms { limit: pack(limit), kept_ms: kept_ms(limit) };
+    names.zip(charges).map(|(key, charge)| Entry { key, terms: terms(charge.limit) }).collect()
 }
 
 impl Taken {
     /// Reads what the script of [`take`] answered.
-    pub(super) fn read(pieces: Vec<Piece>, charges: &[Charge<'_>]) -> Result<Taken, StoreError> {
-        let garbage = |what: &str| StoreError::Garbage(what.into());
-        let mut pieces = pieces.into_iter();
-        let mut number = || match pieces.next() {
-            Some(Piece::Int(number)) => u64::try_from(number).map_err(|_| garbage("a number below zero")),
-            Some(Piece::Bytes(_) | Piece::Nil) | None => Err(garbage("no number where one should be")),
-        };
-        let (seconds, micros, charged) = (number()?, number()?, number()? == 1);
-        let now = Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros));
-        let states = charges.iter().map(|charge| match pieces.next() {
-            Some(Piece::Nil) => Ok(Packed::default()),
-            Some(Piece::Bytes(bytes)) => {
-                Packed::read(&bytes, &charge.limit.rule).map_err(|Unreadable| StoreError::WrongType)
+    pub(super) fn read(answer: &Answer, charges: &[Charge<'_>]) -> Result<Taken, StoreError> {
+        let (now, charged) = (answer.now, answer.said == 1);
+        let states = charges.iter().zip(&answer.states).map(|(charge, state)| match state {
+            None => Ok(Packed::default()),
+            Some(bytes) => {
+                Packed::read(bytes, &charge.limit.rule).map_err(|Unreadable| StoreError::WrongType)
             }
-            Some(Piece::Int(_)) | None => Err(garbage("no state where one should be")),
         });
         let taken = Taken { now, charged, states: states.collect::<Result<_, StoreError>>()? };
         let admitted = charges.iter().zip(&taken.states).all(|(charge, state)| {
@@ -100,7 +89,11 @@ impl Taken {
                 || judge(charge.limit, state, now).0.judgement == Judgement::Admits
         });
         // The script and this program read one state alike, or one of them is not to be trusted.
-        if admitted == charged { Ok(taken) } else { Err(garbage("a verdict that does not fit its states")) }
+        if admitted == charged {
+            Ok(taken)
+        } else {
+            Err(StoreError::Garbage("a verdict that does not fit its states".into()))
+        }
     }
 
     /// What each charge met, and what its key holds once all is settled, in the store's time.

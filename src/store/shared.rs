@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use self::breaker::{Breaker, Tripped};
 use self::deny::{Asker, DenyCache};
 use super::memory::MemoryStore;
-use super::remote::{Call, Lane, Piece, Remote, StoreError};
+use super::remote::call::{Answer, Call};
+use super::remote::{Lane, Remote, StoreError};
 use super::script::{self, Outcome, Settled, Taken};
 use super::spec::{Place, RedisPlace, SharedSpec};
 use crate::clock::Clock;
@@ -62,6 +63,8 @@ pub(super) struct SharedStore {
 struct Group {
     lane: Lane,
     members: SmallVec<[usize; 4]>,
+    /// Of the keys; gone once they are asked.
+    names: SmallVec<[String; 2]>,
 }
 
 /// The version of names and of what stands under them: gateways of two versions keep apart.
@@ -106,15 +109,14 @@ impl SharedStore {
         if let Some(refused) = self.refused_in_node(charges, now, Asker::Taker) {
             return refused;
         }
-        let names: SmallVec<[String; 4]> = charges.iter().map(|charge| self.name(charge.key)).collect();
-        let groups = self.groups(&names);
-        let charge = |group| self.charge(charges, &names, group, now);
-        let taken: SmallVec<[Result<Taken, StoreError>; 2]> = match groups.as_slice() {
+        let mut groups = self.groups(charges);
+        let charge = |group| self.charge(charges, group, now);
+        let taken: SmallVec<[Result<Taken, StoreError>; 2]> = match groups.as_mut_slice() {
             // Nothing to wait for others with.
             [only] => smallvec![charge(only).await],
-            several => join_all(several.iter().map(charge)).await.into(),
+            several => join_all(several.iter_mut().map(charge)).await.into(),
         };
-        self.settle(charges, &names, &groups, &taken, now).await
+        self.settle(charges, &groups, &taken, now).await
     }
 
     /// See [`super::Store::settle`].
@@ -221,20 +223,21 @@ impl SharedStore {
         name
     }
 
-    fn groups(&self, names: &[String]) -> SmallVec<[Group; 4]> {
-        let mut groups: SmallVec<[Group; 4]> = SmallVec::new();
-        for (index, name) in names.iter().enumerate() {
+    fn groups(&self, charges: &[Charge<'_>]) -> SmallVec<[Group; 2]> {
+        let mut groups: SmallVec<[Group; 2]> = SmallVec::new();
+        for (index, charge) in charges.iter().enumerate() {
+            let name = self.name(charge.key);
             let together = |group: &&mut Group| {
-                let first = group.members.first().and_then(|&first| names.get(first));
-                first.is_some_and(|first| self.remote.share_a_call(first, name))
+                group.names.first().is_some_and(|first| self.remote.share_a_call(first, &name))
             };
             match groups.iter_mut().find(together) {
-                Some(group) => group.members.push(index),
+                Some(group) => {
+                    group.members.push(index);
+                    group.names.push(name);
+                }
                 None => {
-                    groups.push(Group {
-                        lane: self.remote.lane(name),
-                        members: SmallVec::from_slice(&[index]),
-                    });
+                    let (lane, members) = (self.remote.lane(&name), SmallVec::from_slice(&[index]));
+                    groups.push(Group { lane, members, names: smallvec![name] });
                 }
             }
         }
@@ -244,22 +247,21 @@ impl SharedStore {
     async fn charge(
         &self,
         charges: &[Charge<'_>],
-        names: &[String],
-        group: &Group,
+        group: &mut Group,
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         let charges = pick(charges, &group.members);
-        let names = group.members.iter().filter_map(|&index| names.get(index).cloned()).collect();
+        let names = std::mem::take(&mut group.names).into_iter();
         let time = match self.time {
             ScriptTime::Server => None,
             ScriptTime::Caller => Some(now),
         };
-        let pieces = self.call(group.lane, &script::take(&charges, names, time)).await?;
-        Taken::read(pieces, &charges).inspect_err(|error| self.failed(group.lane, error))
+        let answer = self.call(group.lane, script::take(&charges, names, time)).await?;
+        Taken::read(&answer, &charges).inspect_err(|error| self.failed(group.lane, error))
     }
 
     /// One call, if its part of the store is not known to be away; never longer than the deadline.
-    async fn call(&self, lane: Lane, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
+    async fn call(&self, lane: Lane, call: Call) -> Result<Answer, StoreError> {
         let breaker = self.breaker(lane);
         if breaker.is_open() {
             return Err(breaker.why().unwrap_or(StoreError::Timeout));
@@ -287,7 +289,6 @@ impl SharedStore {
     async fn settle(
         &self,
         charges: &[Charge<'_>],
-        names: &[String],
         groups: &[Group],
         taken: &[Result<Taken, StoreError>],
         now: Timestamp,
@@ -322,7 +323,7 @@ impl SharedStore {
                 groups.iter().zip(taken).filter_map(|(group, taken)| Some((group, taken.as_ref().ok()?)));
             let refunds = charged
                 .filter(|(_, taken)| taken.charged)
-                .map(|(group, taken)| self.refund(pick(charges, &group.members), names, group, taken));
+                .map(|(group, taken)| self.refund(pick(charges, &group.members), group, taken));
             join_all(refunds).await;
         }
         tallies
@@ -408,16 +409,10 @@ impl SharedStore {
             .collect()
     }
 
-    async fn refund(
-        &self,
-        charges: SmallVec<[Charge<'_>; 4]>,
-        names: &[String],
-        group: &Group,
-        taken: &Taken,
-    ) {
-        let names = group.members.iter().filter_map(|&index| names.get(index).cloned()).collect();
+    async fn refund(&self, charges: SmallVec<[Charge<'_>; 4]>, group: &Group, taken: &Taken) {
+        let names = charges.iter().map(|charge| self.name(charge.key));
         // What cannot be given back stays charged: too strict for a while, never too lenient.
-        if self.call(group.lane, &script::refund(&charges, names, taken)).await.is_ok() {
+        if self.call(group.lane, script::refund(&charges, names, taken)).await.is_ok() {
             self.metrics.refunded();
         }
     }

@@ -1,6 +1,7 @@
 //! Prometheus metrics. Every label value comes from the configuration or from a closed set,
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
+mod data_dir;
 mod family;
 mod journal;
 mod mirror;
@@ -18,6 +19,7 @@ use crate::decision::limit::Mode;
 use crate::decision::time::Timestamp;
 use family::Family;
 
+pub use data_dir::DataDirMetrics;
 pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
@@ -47,6 +49,7 @@ struct Inner {
     store_blocks: IntGauge,
     store_overflows: IntCounter,
     store: StoreMetrics,
+    data_dir: DataDirMetrics,
     journal: JournalMetrics,
     mirror: MirrorMetrics,
     suspicions: Family<IntCounter, 2>,
@@ -118,6 +121,7 @@ impl Metrics {
                 "Charges that went to a shared counter because the table was full.",
             )?,
             store: StoreMetrics::new(&registry)?,
+            data_dir: DataDirMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
             mirror: MirrorMetrics::new(&registry)?,
             suspicions: Family::new(
@@ -155,6 +159,11 @@ impl Metrics {
     /// The handles of the store.
     pub fn store(&self) -> StoreMetrics {
         self.0.store.clone()
+    }
+
+    /// The handles of the folder that outlives the process.
+    pub fn data_dir(&self) -> DataDirMetrics {
+        self.0.data_dir.clone()
     }
 
     /// The handles of the journal.

@@ -346,3 +346,19 @@ async fn an_edit_keeps_failures_and_attempts_under_way() {
     let refused = client.request("POST", "/login").json("{}").send().await;
     assert_eq!(refused.status, 429);
 }
+
+#[tokio::test]
+async fn a_block_that_begins_before_the_body_is_read_is_written_down_too() {
+    let rules = r#"
+routes:
+  - { name: both, match: { method: POST, path: /both }, upstream: app,
+      limits: [{ key: ip, windows: { one: 1/min }, block: 10m }, { key: body.username, windows: { many: 50/min } }] }
+"#;
+    let backend = Backend::ok().await;
+    let (gateway, _clock) = Gateway::with_clock(&backend, rules).await;
+    let mut client = gateway.client().await;
+    let body = r#"{"username":"ada"}"#;
+    assert_eq!(client.request("POST", "/both").json(body).send().await.status, 200);
+    assert_eq!(client.request("POST", "/both").json(body).send().await.status, 429);
+    assert_eq!(gateway.metric(r#"tollgate_blocks{reason="limit"}"#).await, 1.0);
+}

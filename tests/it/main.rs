@@ -19,6 +19,7 @@ mod metrics;
 mod paths;
 mod rejects;
 mod reload;
+mod restart;
 mod shared;
 mod shipped;
 mod suspicion;

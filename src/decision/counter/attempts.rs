@@ -7,9 +7,10 @@
 use smallvec::SmallVec;
 
 use super::Counter;
+use crate::decision::bytes::{self, Reader};
 use crate::decision::limit::{Backoff, Limit, Rule, Windows};
 use crate::decision::tally::{Aftermath, Judgement, Outcome, Tally};
-use crate::decision::time::{Span, Timestamp};
+use crate::decision::time::{Resumed, Span, Timestamp};
 
 /// How long an attempt may be under way: longer than a backend is waited for.
 pub const LEASE: Span = Span::from_secs(120);
@@ -103,6 +104,29 @@ impl Attempts {
         self.leases.last().is_none_or(|&end_ms| is_over(end_ms))
             && is_over(self.failed.last_ms)
             && self.failed.in_windows.is_spent(now)
+    }
+
+    /// See [`super::frozen`].
+    pub(super) fn freeze(&self, to: &mut Vec<u8>) {
+        bytes::put(to, self.keep_ms, 6);
+        bytes::put(to, u64::from(self.failed.in_a_row), 4);
+        bytes::put(to, self.failed.last_ms, 6);
+        bytes::put(to, self.leases.len() as u64, 4);
+        self.leases.iter().for_each(|&end_ms| bytes::put(to, end_ms, 6));
+        self.failed.in_windows.freeze(to);
+    }
+
+    /// Nobody settles what was under way: it has failed when its lease ends.
+    pub(super) fn thaw(reader: &mut Reader<'_>, resumed: Resumed) -> Option<Attempts> {
+        let keep_ms = reader.number(6)?;
+        let in_a_row = u32::try_from(reader.number(4)?).ok()?;
+        let last_ms = resumed.past_ms(reader.number(6)?);
+        let count = reader.number(4)?;
+        let ends = (0..count).map(|_| Some(resumed.time_ms(reader.number(6)?)));
+        let mut leases: SmallVec<[u64; 2]> = ends.collect::<Option<_>>()?;
+        leases.sort_unstable();
+        let in_windows = Counter::thaw_events(reader, resumed)?;
+        Some(Attempts { leases, failed: Failed { in_windows, in_a_row, last_ms }, keep_ms })
     }
 
     /// Whether the attempts under way leave no room for one more if all of them fail.

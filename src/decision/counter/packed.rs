@@ -23,6 +23,7 @@ use super::many::Many;
 use super::ring::RingHead;
 use super::{Counter, FEW, State};
 use crate::decision::block::Block;
+use crate::decision::bytes;
 use crate::decision::limit::{Rule, Windows};
 use crate::decision::time::{Span, Timestamp};
 
@@ -43,7 +44,7 @@ pub struct Unreadable;
 impl Packed {
     /// Reads a state that was judged by `rule`.
     pub fn read(bytes: &[u8], rule: &Rule) -> Result<Packed, Unreadable> {
-        let mut reader = Reader(bytes);
+        let mut reader = Reader(bytes::Reader::new(bytes));
         let tag = reader.number(1)? as u8;
         let block = if tag.is_ascii_uppercase() { Some(reader.block()?) } else { None };
         let mut packed = Packed { block, ..Packed::default() };
@@ -81,14 +82,12 @@ fn ring(times: &[u64], windows: &Windows) -> Counter {
     Counter(State::Many(Box::new(Many::of_parts(head, room, smallvec::SmallVec::new(), windows.longest()))))
 }
 
-struct Reader<'b>(&'b [u8]);
+struct Reader<'b>(bytes::Reader<'b>);
 
 impl Reader<'_> {
     /// A little-endian number of up to eight bytes.
     fn number(&mut self, width: usize) -> Result<u64, Unreadable> {
-        let (bytes, rest) = self.0.split_at_checked(width).ok_or(Unreadable)?;
-        self.0 = rest;
-        Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+        self.0.number(width).ok_or(Unreadable)
     }
 
     fn block(&mut self) -> Result<Block, Unreadable> {

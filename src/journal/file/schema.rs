@@ -46,6 +46,7 @@ CREATE TABLE blocks (
 );
 CREATE INDEX blocks_key ON blocks (key_hash);
 CREATE INDEX blocks_end ON blocks (ends_at);
+CREATE INDEX blocks_reason ON blocks (reason, ends_at);
 CREATE INDEX blocks_forget ON blocks (forget_at);
 CREATE INDEX blocks_search ON blocks (search);
 CREATE INDEX blocks_part_a ON blocks (part_a) WHERE part_a IS NOT NULL;

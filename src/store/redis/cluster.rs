@@ -11,6 +11,7 @@ mod redirect;
 mod topology;
 
 use std::collections::{HashMap, HashSet};
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,7 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::super::remote::{Call, Lane, Piece, StoreError};
+use super::super::remote::call::{Answer, Bundle, Call, Piece};
+use super::super::remote::{Lane, StoreError};
 use super::advice::{self, Role};
 use super::link::Finder;
 use super::script::Standing;
@@ -113,13 +115,29 @@ impl RedisCluster {
         slot_of(one) == slot_of(other)
     }
 
-    pub(in crate::store) async fn run(&self, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
-        let slot = call.keys.first().map_or(0, |key| slot_of(key));
+    /// Calls go each by itself: it is rare that two of them have keys of one slot.
+    pub(in crate::store) async fn run(&self, call: &Call) -> Result<Answer, StoreError> {
+        let ask = async |node: &Node, standing| node.server.run(slice::from_ref(call), standing).await;
+        self.follow(call.first_key(), ask).await?.into_iter().next().unwrap_or_else(unanswered)
+    }
+
+    pub(in crate::store) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        let ask = async |node: &Node, standing| node.server.run_bundle(bundle, standing).await;
+        self.follow(bundle.keys.first().copied().unwrap_or_default(), ask).await
+    }
+
+    /// Asks whoever has a key, and those whom it names instead.
+    async fn follow<T>(
+        &self,
+        key: &str,
+        ask: impl AsyncFn(&Node, Standing) -> Result<T, Trouble>,
+    ) -> Result<T, StoreError> {
+        let slot = slot_of(key);
         let mut node = self.core.owner(slot).await?;
         let mut standing = Standing::Owner;
         for _ in 0..=REDIRECTS_MAX {
-            let trouble = match node.server.run(call, standing).await {
-                Ok(pieces) => return Ok(pieces),
+            let trouble = match ask(&node, standing).await {
+                Ok(answer) => return Ok(answer),
                 Err(trouble) => trouble,
             };
             (node, standing) = match Redirect::in_answer(&trouble, &node.address) {
@@ -149,6 +167,10 @@ impl RedisCluster {
         }
         None
     }
+}
+
+fn unanswered() -> Result<Answer, StoreError> {
+    Err(StoreError::Garbage("an answer is missing".into()))
 }
 
 fn lane_of(slot: u16) -> u8 {

@@ -1,11 +1,11 @@
 //! The scripts by which gateways tell each other things, and what goes in and out of them.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use smallvec::{SmallVec, smallvec};
 use tokio::time::timeout;
 
 use super::SharedStore;
@@ -15,7 +15,8 @@ use crate::store::exchange::{
     Cursor, End, Epoch, ExchangeFault, Heard, Mark, News, Notice, Page, Reading, SEALED_MAX, Scan, Subject,
     Told,
 };
-use crate::store::remote::{Call, Piece, Remote, Script, StoreError};
+use crate::store::remote::call::{Bundle, Piece, Script};
+use crate::store::remote::{Remote, StoreError};
 
 static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../script/tell.lua")));
 static HEAR: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../script/hear.lua")));
@@ -58,7 +59,7 @@ impl SharedStore {
         own: &str,
         notices: &[Notice],
     ) -> Result<Told, ExchangeFault> {
-        let mut args: SmallVec<[Vec<u8>; 8]> =
+        let mut args: Vec<Vec<u8>> =
             [epoch, own, MARKS_MAX, ENTRIES_MAX, KEPT_MS].iter().map(|arg| arg.as_bytes().to_vec()).collect();
         for notice in notices {
             let (op, mark) = match notice.subject {
@@ -120,7 +121,7 @@ impl SharedStore {
             Reading::Nothing => "0",
         };
         let rest = [MARKS, &*sealed_max, KEPT_MS, reading];
-        let mut args: SmallVec<[Vec<u8>; 8]> = smallvec![from.to_vec()];
+        let mut args: Vec<Vec<u8>> = vec![from.to_vec()];
         args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
         let mut answer = Answer(self.ask(&PAGE, args).await?.into_iter());
         let now = answer.time()?;
@@ -140,16 +141,15 @@ impl SharedStore {
     async fn ask(
         &self,
         script: &'static Script,
-        args: SmallVec<[Vec<u8>; 8]>,
+        args: Vec<Vec<u8>>,
     ) -> Result<Vec<Piece>, ExchangeFault> {
-        let keys: SmallVec<[String; 4]> =
-            ["blocks", "told"].iter().map(|name| format!("{}{{mirror}}:{name}", self.name_prefix)).collect();
-        let lane = keys.first().map(|key| self.remote.lane(key));
-        if lane.is_some_and(|lane| self.breaker(lane).is_open()) {
+        let [blocks, told] = ["blocks", "told"].map(|name| format!("{}{{mirror}}:{name}", self.name_prefix));
+        if self.breaker(self.remote.lane(&blocks)).is_open() {
             return Err(ExchangeFault::Away);
         }
-        let call = Call { script, keys, args };
-        let answer = timeout(self.timeout.max(PATIENCE_MIN), self.remote.run(&call)).await;
+        let args = args.into_iter().map(Cow::from).collect();
+        let bundle = Bundle { script, keys: vec![&blocks, &told], args };
+        let answer = timeout(self.timeout.max(PATIENCE_MIN), self.remote.run_bundle(&bundle)).await;
         let answer = answer.unwrap_or(Err(StoreError::Timeout));
         if let Err(error) = &answer {
             self.metrics.failed(error.kind());

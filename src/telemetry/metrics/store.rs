@@ -88,7 +88,7 @@ impl StoreMetrics {
         )?;
         let round_trip = HistogramOpts::new(
             "tollgate_store_round_trip_seconds",
-            "Time of one call to the shared store, failed ones included.",
+            "Time of one call to the shared store, with the wait for its turn, failed ones included.",
         );
         Ok(StoreMetrics {
             up: gauge("tollgate_store_up", "1 while the store answers; a store in memory always does.")?,

@@ -58,7 +58,7 @@ impl Node {
         let config = config::load(&file, &Environment::empty()).expect("a sound file").config;
         let policies = Policies::new(config.rules, config.user, &metrics);
         let spec = JournalSpec {
-            folder: folder.path().join("data"),
+            folder: Some(folder.path().join("data")),
             retention: Span::from_secs(86_400),
             seal_key: [3; 32],
             hash_check: KeyHash::from_u128(1),
