@@ -158,7 +158,18 @@ impl App {
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, mirror, keeper, gateway, _data: data })
+        Ok(App {
+            addresses,
+            admin_address,
+            readiness,
+            listeners,
+            stop,
+            reload,
+            mirror,
+            keeper,
+            gateway,
+            _data: data,
+        })
     }
 
     /// The addresses listened on, in the order of the file.

@@ -1,8 +1,8 @@
 //! Where counters live: one atomic step for all charges of a request.
 
-pub mod exchange;
 mod batch;
 pub mod durable;
+pub mod exchange;
 pub mod memory;
 pub mod redis;
 mod remote;
@@ -35,6 +35,15 @@ pub struct Store(Place);
 enum Place {
     Memory(MemoryStore),
     Shared(Box<SharedStore>),
+}
+
+/// How far a key is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Forgotten {
+    Everywhere,
+    /// In this gateway alone: the shared store gave no answer, and the others still go by it.
+    Here,
 }
 
 /// How much of a shared store answers.
@@ -136,10 +145,14 @@ impl Store {
     }
 
     /// Forgets all that is known of a key: what it counted, its block, and those before it.
-    pub async fn forget(&self, key: KeyHash, now: Timestamp) {
+    /// Other gateways that share the store know of it within a second.
+    pub async fn forget(&self, key: KeyHash) -> Forgotten {
         match &self.0 {
-            Place::Memory(memory) => memory.forget(key),
-            Place::Shared(shared) => shared.forget(key, now).await,
+            Place::Memory(memory) => {
+                memory.forget(key);
+                Forgotten::Everywhere
+            }
+            Place::Shared(shared) => shared.forget(key).await,
         }
     }
 

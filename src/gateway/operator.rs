@@ -16,6 +16,7 @@ use crate::decision::suspicion::BanSpec;
 use crate::decision::time::Span;
 use crate::decision::value::{ValueFault, normalise};
 use crate::journal::{BlockId, BlockRecord, Durable, Event, EventKind, Identifier, Reason};
+use crate::store::Forgotten;
 
 /// Whom an operator wants blocked.
 #[derive(Clone, Debug)]
@@ -84,11 +85,21 @@ impl Gateway {
         let now = self.clock.now();
         let record = self.journal.book().find(id)?;
         // What was counted goes first: a request in between must not begin the same block again.
-        self.store.forget(record.key, now).await;
+        self.forget(record.key).await;
         if let Some(counted) = record.spec.as_deref().and_then(counter_of) {
-            self.store.forget(counted, now).await;
+            self.forget(counted).await;
         }
         self.journal.unblock(record.key, Some(by), now).await
+    }
+
+    /// Forgets a key where it is counted.
+    async fn forget(&self, key: KeyHash) {
+        match self.store.forget(key).await {
+            Forgotten::Everywhere => {}
+            Forgotten::Here => tracing::warn!(
+                "the shared store could not be told that a block is lifted; other gateways hold to it"
+            ),
+        }
     }
 
     /// The key by which requests with these values are looked up, and the values for people.

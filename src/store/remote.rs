@@ -68,6 +68,21 @@ impl StoreError {
         }
     }
 
+    /// Whether it is sure that the call changed nothing, and another try may find the store in order.
+    pub(super) fn nothing_ran(&self) -> bool {
+        match self {
+            StoreError::ReadOnly | StoreError::Loading | StoreError::Cluster(_) => true,
+            // A connection may end after a call was run and before it was answered.
+            StoreError::Disconnected(_)
+            | StoreError::Timeout
+            | StoreError::Auth(_)
+            | StoreError::OutOfMemory
+            | StoreError::WrongType
+            | StoreError::Garbage(_)
+            | StoreError::Refused(_) => false,
+        }
+    }
+
     pub(super) fn weight(&self) -> Weight {
         match self {
             StoreError::Disconnected(_)

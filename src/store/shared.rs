@@ -1,6 +1,7 @@
 //! A store that several gateways share, with what a node needs to do without it for a while:
 //! a deadline, a breaker, what the node knows already, and what each limit says then.
 
+mod attempts;
 mod breaker;
 mod deny;
 mod exchange;
@@ -26,7 +27,7 @@ use super::spec::{Place, RedisPlace, SharedSpec};
 use crate::clock::Clock;
 use crate::decision::key::{KeyHash, KeyHasher};
 use crate::decision::limit::{Mode, OnStoreError};
-use crate::decision::tally::{Aftermath, Charge, Held, Judgement, Settlement, Tallies, Tally};
+use crate::decision::tally::{Charge, Held, Judgement, Tallies, Tally};
 use crate::decision::time::{Span, Timestamp};
 use crate::telemetry::StoreMetrics;
 
@@ -117,40 +118,6 @@ impl SharedStore {
             several => join_all(several.iter_mut().map(charge)).await.into(),
         };
         self.settle(charges, &groups, &taken, now).await
-    }
-
-    /// See [`super::Store::settle`].
-    pub(super) async fn settle_attempts(
-        &self,
-        settlements: &[Settlement<'_>],
-        now: Timestamp,
-    ) -> SmallVec<[Aftermath; 4]> {
-        let ahead_us = self.ahead_us.load(Ordering::Acquire);
-        let mut all: SmallVec<[Aftermath; 4]> = settlements.iter().map(|_| Aftermath::unknown()).collect();
-        for (settlement, place) in settlements.iter().zip(&mut all) {
-            match settlement.held {
-                Held::Store(_) => {}
-                Held::Node(_) => {
-                    let charge = Charge {
-                        key: self.rekey.rekey(settlement.charge.key),
-                        limit: settlement.charge.limit,
-                    };
-                    let own = Settlement { charge, ..*settlement };
-                    if let Some(settled) = self.local.settle(&[own], shift(now, ahead_us)).pop() {
-                        let judgement =
-                            settled.judgement.with_times(|at| shift(at, ahead_us.saturating_neg()));
-                        *place = Aftermath { judgement, ..settled };
-                    }
-                }
-            }
-        }
-        all
-    }
-
-    /// See [`super::Store::forget`].
-    pub(super) async fn forget(&self, key: KeyHash, _: Timestamp) {
-        self.local.forget(self.rekey.rekey(key));
-        self.denied.forget(key);
     }
 
     /// What this node knows without asking. See [`super::Store::peek`].
@@ -252,12 +219,16 @@ impl SharedStore {
     ) -> Result<Taken, StoreError> {
         let charges = pick(charges, &group.members);
         let names = std::mem::take(&mut group.names).into_iter();
-        let time = match self.time {
+        let answer = self.call(group.lane, script::take(&charges, names, self.time_of(now))).await?;
+        Taken::read(&answer, &charges).inspect_err(|error| self.failed(group.lane, error))
+    }
+
+    /// What a script is told of the time.
+    fn time_of(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.time {
             ScriptTime::Server => None,
             ScriptTime::Caller => Some(now),
-        };
-        let answer = self.call(group.lane, script::take(&charges, names, time)).await?;
-        Taken::read(&answer, &charges).inspect_err(|error| self.failed(group.lane, error))
+        }
     }
 
     /// One call, if its part of the store is not known to be away; never longer than the deadline.
@@ -266,12 +237,17 @@ impl SharedStore {
         if breaker.is_open() {
             return Err(breaker.why().unwrap_or(StoreError::Timeout));
         }
+        self.call_within(self.timeout, lane, call).await
+    }
+
+    /// One call, whatever is known of the store.
+    async fn call_within(&self, time: Duration, lane: Lane, call: Call) -> Result<Answer, StoreError> {
         let watch = self.clock.stopwatch();
-        let answer = timeout(self.timeout, self.remote.run(call)).await;
+        let answer = timeout(time, self.remote.run(call)).await;
         self.metrics.called(watch.elapsed());
         let answer = answer.unwrap_or(Err(StoreError::Timeout));
         match &answer {
-            Ok(_) => breaker.succeeded(self.clock.now()),
+            Ok(_) => self.breaker(lane).succeeded(self.clock.now()),
             Err(error) => self.failed(lane, error),
         }
         answer
@@ -321,9 +297,11 @@ impl SharedStore {
         if settled == Settled::Refused {
             let charged =
                 groups.iter().zip(taken).filter_map(|(group, taken)| Some((group, taken.as_ref().ok()?)));
-            let refunds = charged
-                .filter(|(_, taken)| taken.charged)
-                .map(|(group, taken)| self.refund(pick(charges, &group.members), group, taken));
+            let made =
+                charged.map(|(group, taken)| (group, taken, taken.made(&pick(charges, &group.members))));
+            let refunds = made
+                .filter(|(_, _, made)| !made.is_empty())
+                .map(|(group, taken, made)| self.refund(made, group, taken));
             join_all(refunds).await;
         }
         tallies
@@ -341,12 +319,8 @@ impl SharedStore {
         settled: Settled,
         now: Timestamp,
     ) -> SmallVec<[Tally; 4]> {
-        let arrived = match self.time {
-            ScriptTime::Server => self.clock.now(),
-            ScriptTime::Caller => now,
-        };
-        let ahead_us = |of: Timestamp| taken.now.as_micros().wrapping_sub(of.as_micros()).cast_signed();
-        let (asked_us, kept_us) = (ahead_us(now), ahead_us(arrived));
+        let arrived = self.arrived(now);
+        let (asked_us, kept_us) = (ahead_us(taken.now, now), ahead_us(taken.now, arrived));
         self.ahead_us.store(kept_us, Ordering::Release);
         let outcomes = charges.iter().zip(taken.outcomes(charges, settled));
         let tallies = outcomes.map(|(charge, Outcome { tally, after })| {
@@ -356,6 +330,14 @@ impl SharedStore {
             tally.with_times(|at| shift(at, asked_us.saturating_neg()))
         });
         tallies.collect()
+    }
+
+    /// When the answer to something asked at `asked` is here: now.
+    fn arrived(&self, asked: Timestamp) -> Timestamp {
+        match self.time {
+            ScriptTime::Server => self.clock.now(),
+            ScriptTime::Caller => asked,
+        }
     }
 
     /// What each limit wants done without the store. Nothing is charged if the others refused already.
@@ -458,6 +440,11 @@ fn put(tallies: &mut Tallies, members: &[usize], list: impl IntoIterator<Item = 
             *place = tally;
         }
     }
+}
+
+/// How far `theirs` is ahead of `ours`, microseconds.
+fn ahead_us(theirs: Timestamp, ours: Timestamp) -> i64 {
+    theirs.as_micros().wrapping_sub(ours.as_micros()).cast_signed()
 }
 
 fn shift(at: Timestamp, by_us: i64) -> Timestamp {

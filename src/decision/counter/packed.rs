@@ -1,7 +1,8 @@
 //! Counters as shared stores keep them.
 //!
-//! The first byte tells the kind: `r` for exact times, `m` for a ring with sub-buckets, `s` for pacing;
-//! in upper case where a block of the key stands before the rest. All numbers are little-endian, all
+//! The first byte tells the kind: `r` for exact times, `m` for a ring with sub-buckets, `s` for pacing,
+//! `f` for attempts of which the failed are counted in windows, `b` for attempts with a wait after each
+//! failure; in upper case where a block of the key stands before the rest. All numbers are little-endian, all
 //! times count from the epoch.
 //!
 //! ```text
@@ -10,6 +11,8 @@
 //! m       room u8 | n u8 | sections u8 | n × time u48 ms | sections × section
 //! section span u48 ms | base u48 | k u8 | k × (bucket u48, total u48)
 //! s       arrival: u48 s, u32 ns
+//! f       n u16 | n × end of a lease u48 ms, ascending | the failed: r or m with its tag, or nothing
+//! b       n u16 | n × end of a lease u48 ms, ascending | failed in a row u32 | the last of them u48 ms
 //! ```
 //!
 //! A bucket's total is of all events from `base` to its end, so that what is in a window is one
@@ -17,6 +20,7 @@
 
 use thiserror::Error;
 
+use super::attempts::Attempts;
 use super::buckets::Buckets;
 use super::keep::Keep;
 use super::many::Many;
@@ -64,6 +68,16 @@ impl Packed {
                 let arrival_ns = seconds.saturating_mul(1_000_000_000).saturating_add(ns);
                 packed.counter = Counter(State::Smooth { arrival_ns });
             }
+            (b'f', Rule::Failures(windows)) => {
+                let leases = reader.leases()?;
+                let failed = if reader.0.is_empty() { Counter::default() } else { reader.failed(windows)? };
+                packed.counter = attempts(rule, leases, failed, 0, 0);
+            }
+            (b'b', Rule::Backoff(_)) => {
+                let leases = reader.leases()?;
+                let (in_a_row, last_ms) = (reader.number(4)? as u32, reader.number(6)?);
+                packed.counter = attempts(rule, leases, Counter::default(), in_a_row, last_ms);
+            }
             _ => return Err(Unreadable),
         }
         if reader.0.is_empty() { Ok(packed) } else { Err(Unreadable) }
@@ -82,6 +96,11 @@ fn ring(times: &[u64], windows: &Windows) -> Counter {
     Counter(State::Many(Box::new(Many::of_parts(head, room, smallvec::SmallVec::new(), windows.longest()))))
 }
 
+fn attempts(rule: &Rule, leases: Vec<u64>, failed: Counter, in_a_row: u32, last_ms: u64) -> Counter {
+    let attempts = Attempts::of_parts(rule, leases.into(), failed, in_a_row, last_ms);
+    Counter(State::Attempts(Box::new(attempts)))
+}
+
 struct Reader<'b>(bytes::Reader<'b>);
 
 impl Reader<'_> {
@@ -98,6 +117,20 @@ impl Reader<'_> {
 
     fn times(&mut self, count: usize) -> Result<Vec<u64>, Unreadable> {
         (0..count).map(|_| self.number(6)).collect()
+    }
+
+    fn leases(&mut self) -> Result<Vec<u64>, Unreadable> {
+        let count = self.number(2)? as usize;
+        self.times(count)
+    }
+
+    /// What failed in windows.
+    fn failed(&mut self, windows: &Windows) -> Result<Counter, Unreadable> {
+        match self.number(1)? as u8 {
+            b'r' => Ok(ring(&self.rest_of_times()?, windows)),
+            b'm' => Ok(Counter(State::Many(Box::new(self.many(windows)?.0)))),
+            _ => Err(Unreadable),
+        }
     }
 
     fn rest_of_times(&mut self) -> Result<Vec<u64>, Unreadable> {

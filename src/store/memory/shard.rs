@@ -133,7 +133,10 @@ impl Shard {
         self.changes += 1;
         let mut settled = match self.find(charge.key) {
             Some(index) => self.slab.get_mut(index).counter.settle(charge.limit, held_at, *outcome, now),
-            None => self.settle_shared(charge, held_at, *outcome, now),
+            None => match self.settle_shared(charge, held_at, *outcome, now) {
+                Some(settled) => settled,
+                None => self.settle_anew(charge, held_at, *outcome, now),
+            },
         };
         if let (Some(rule), Outcome::Failure, Some(retry_at)) =
             (&charge.limit.block, outcome, settled.judgement.retry_at())
@@ -145,22 +148,39 @@ impl Shard {
         settled
     }
 
-    /// Of a key without a slot: in all the counters that it shares.
+    /// Of a key without a slot: in all the counters that it shares; none if it shares none.
     fn settle_shared(
         &mut self,
         charge: &Charge<'_>,
         held_at: Timestamp,
         outcome: Outcome,
         now: Timestamp,
-    ) -> Aftermath {
-        let mut settled = Aftermath::unknown();
+    ) -> Option<Aftermath> {
+        let mut settled: Option<Aftermath> = None;
         for key in shared_keys(charge) {
             if let Some(counter) = self.shared.get_mut(&key) {
                 let row = counter.settle(charge.limit, held_at, outcome, now);
-                if settled == Aftermath::unknown() || row.failures < settled.failures {
-                    settled = row;
-                }
+                settled = match settled {
+                    Some(lenient) if lenient.failures <= row.failures => Some(lenient),
+                    Some(_) | None => Some(row),
+                };
             }
+        }
+        settled
+    }
+
+    /// Of a key of which nothing is held: it was forgotten since, or another store counted it until now.
+    fn settle_anew(
+        &mut self,
+        charge: &Charge<'_>,
+        held_at: Timestamp,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Aftermath {
+        let mut counter = Counter::default();
+        let settled = counter.settle(charge.limit, held_at, outcome, now);
+        if !counter.is_spent(now) && !self.is_full(now) {
+            self.insert(charge.key, counter);
         }
         settled
     }

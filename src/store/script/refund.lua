@@ -32,6 +32,16 @@ local function section_without(state, at, span, k, base, cost)
   return table.concat(entries)
 end
 
+-- Without the attempt that was reserved then; nothing if it is not there.
+local function attempts_without(state, first)
+  local n, at, ends = unpack('<I2', state, first), first + 2, at_ms + 120000
+  for i = 0, n - 1 do
+    if unpack('<I6', state, at + 6 * i) == ends then
+      return pack('<I2', n - 1) .. state:sub(at, at + 6 * i - 1) .. state:sub(at + 6 * (i + 1))
+    end
+  end
+end
+
 -- Whether the key had anything to give back.
 local function refund(key, limit)
   local state = call('GET', key)
@@ -47,6 +57,8 @@ local function refund(key, limit)
     local arrival_s, arrival_ns = unpack('<I6I4', state, first)
     local ns = arrival_ns - period * cost
     body = pack('<I6I4', max(0, arrival_s + floor(ns / 1000000000)), ns % 1000000000)
+  elseif small == 102 or small == 98 then
+    body = attempts_without(state, first)
   elseif small == 109 then
     local cap, n, sections = unpack('<BBB', state, first)
     local ring, left = ring_without(state, first + 3, n, cost)

@@ -138,11 +138,7 @@ impl SharedStore {
 
     /// One call over the two keys, unless their part of the store is known to be away. That it fails opens no breaker:
     /// those are for what requests wait for.
-    async fn ask(
-        &self,
-        script: &'static Script,
-        args: Vec<Vec<u8>>,
-    ) -> Result<Vec<Piece>, ExchangeFault> {
+    async fn ask(&self, script: &'static Script, args: Vec<Vec<u8>>) -> Result<Vec<Piece>, ExchangeFault> {
         let [blocks, told] = ["blocks", "told"].map(|name| format!("{}{{mirror}}:{name}", self.name_prefix));
         if self.breaker(self.remote.lane(&blocks)).is_open() {
             return Err(ExchangeFault::Away);

@@ -35,6 +35,7 @@ pub struct StoreMetrics {
     fallbacks: [IntCounter; 3],
     refused_in_node: IntCounter,
     refunds: IntCounter,
+    unsettled: IntCounter,
     round_trip_seconds: Histogram,
 }
 
@@ -106,6 +107,10 @@ impl StoreMetrics {
                 "tollgate_store_refunds_total",
                 "Charges taken back because another part of the cluster refused the request.",
             )?,
+            unsettled: counter(
+                "tollgate_store_unsettled_total",
+                "Attempts whose outcome the shared store was not told; it counts them as failed when their lease ends.",
+            )?,
             round_trip_seconds: super::registered(
                 registry,
                 Histogram::with_opts(round_trip.buckets(ROUND_TRIP_BUCKETS.to_vec()))?,
@@ -138,5 +143,10 @@ impl StoreMetrics {
 
     pub fn refunded(&self) {
         self.refunds.inc();
+    }
+
+    /// The store was not told what became of so many attempts.
+    pub fn unsettled(&self, attempts: usize) {
+        self.unsettled.inc_by(attempts as u64);
     }
 }
