@@ -23,7 +23,7 @@ use self::reload::Reloader;
 use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
-use crate::gateway::{Gateway, Policies};
+use crate::gateway::{Gateway, MirrorSpec, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
@@ -57,6 +57,8 @@ pub struct App {
     listeners: Listeners,
     stop: watch::Sender<bool>,
     reload: mpsc::Sender<()>,
+    /// Ends with the last words to other gateways.
+    mirror: Option<JoinHandle<()>>,
     /// Ends with the last snapshot of the counters.
     keeper: Option<JoinHandle<()>>,
     /// Nobody else has the folder while this is here.
@@ -123,6 +125,7 @@ impl App {
             hash_check: store::hash_check(&hasher),
         };
         let journal = Journal::open(journal, metrics.journal(), clock.clone());
+        let mirror = store::mirror(&config.store)?;
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let (admin, threads) = (config.admin, workers(&config));
         let frozen = config::Frozen::of(&config);
@@ -148,12 +151,25 @@ impl App {
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
+        let mirror =
+            mirror.map(|spec| tokio::spawn(mirror_blocks(Arc::clone(&gateway), spec, stopped.clone())));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
         let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
         let reload = reloader.spawn(files, stopped);
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, keeper, gateway, _data: data })
+        Ok(App {
+            addresses,
+            admin_address,
+            readiness,
+            listeners,
+            stop,
+            reload,
+            mirror,
+            keeper,
+            gateway,
+            _data: data,
+        })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -180,6 +196,11 @@ impl App {
         };
         // The other tasks are gone already if nobody receives.
         let _ = self.stop.send(true);
+        if let Some(mirror) = self.mirror
+            && let Err(error) = mirror.await
+        {
+            tracing::error!(%error, "the exchange with other gateways ended before its time");
+        }
         if let Some(keeper) = self.keeper
             && let Err(error) = keeper.await
         {
@@ -229,6 +250,14 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = gateway.watch_store() => {}
     }
+}
+
+async fn mirror_blocks(gateway: Arc<Gateway>, spec: MirrorSpec, mut stopped: watch::Receiver<bool>) {
+    let stopped = async move {
+        // An error means that the app is gone, which is a reason to stop as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    gateway.mirror(spec, stopped).await;
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {

@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 mod events;
 mod guard;
+mod mirror;
 mod operator;
 mod policies;
 mod record;
@@ -20,6 +21,7 @@ use smallvec::SmallVec;
 
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
+pub use self::mirror::MirrorSpec;
 pub use self::operator::{BlockOrder, OrderFault};
 pub use self::policies::Policies;
 

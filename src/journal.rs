@@ -23,7 +23,10 @@ mod book;
 mod event;
 mod event_rows;
 mod file;
+mod foreign;
 mod identifier;
+mod outbox;
+mod parcel;
 mod query;
 mod queue;
 mod seal;
@@ -37,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -56,7 +60,10 @@ pub use self::block_rows::{EndedBlock, EndedCursor};
 pub use self::book::{BLOCKS_MAX, Book, Placed};
 pub use self::event::{Event, EventKind, Severity};
 pub use self::event_rows::{EventCursor, EventRow};
+pub use self::foreign::Adoption;
 pub use self::identifier::Identifier;
+pub use self::outbox::{Lift, News, Outbox};
+pub use self::parcel::Parcels;
 pub use self::query::{EndedFilter, EventFilter, HourCount};
 
 /// What a journal is opened with.
@@ -99,6 +106,9 @@ pub enum JournalError {
 struct Shared {
     queue: Queue,
     book: Book,
+    outbox: Outbox,
+    /// Up to where other gateways were heard before this process began.
+    heard_up_to: Mutex<Option<Box<str>>>,
     place: Place,
     clock: Clock,
     metrics: JournalMetrics,
@@ -158,7 +168,11 @@ impl Journal {
 
     /// Takes an event down. Never waits: with 8192 in the queue it is dropped and counted.
     pub fn note(&self, event: Event) {
-        if !self.shared.queue.push_event(event.bounded()) {
+        let event = event.bounded();
+        if event.node.is_none() {
+            self.shared.outbox.note(&event);
+        }
+        if !self.shared.queue.push_event(event) {
             self.shared.metrics.dropped(Dropped::Events, 1);
         }
     }
@@ -170,7 +184,7 @@ impl Journal {
     pub fn block(&self, record: Arc<BlockRecord>) -> impl Future<Output = Durable> + Send + use<> {
         let now = self.shared.clock.now();
         let (done, on_disk) = oneshot::channel();
-        let Shared { queue, book, metrics, .. } = &*self.shared;
+        let Shared { queue, book, outbox, metrics, .. } = &*self.shared;
         queue.push_changes(|| {
             let placed = book.put(record, now);
             if placed.is_new {
@@ -182,6 +196,7 @@ impl Journal {
                 let what = What::End { key: displaced.key, at: now, how: Ended::Displaced, by: None };
                 changes.push(Change { what, done: None });
             }
+            outbox.tell(News::Block(Arc::clone(&placed.record)));
             changes.push(Change { what: What::Put(placed.record), done: Some(done) });
             ((), changes)
         });
@@ -198,11 +213,14 @@ impl Journal {
         now: Timestamp,
     ) -> impl Future<Output = Option<Arc<BlockRecord>>> + Send + use<> {
         let (done, on_disk) = oneshot::channel();
-        let Shared { queue, book, .. } = &*self.shared;
+        let Shared { queue, book, outbox, .. } = &*self.shared;
         let lifted = queue.push_changes(|| {
             let lifted = book.lift(key);
             let mut changes = Changes::new();
-            if lifted.is_some() {
+            if let Some(record) = &lifted {
+                let lift = Arc::new(Lift::of(record, by, now));
+                outbox.remember(&lift, now);
+                outbox.tell(News::Lift(lift));
                 let what = What::End { key, at: now, how: Ended::Lifted, by: by.map(Box::from) };
                 changes.push(Change { what, done: Some(done) });
             }
@@ -322,6 +340,8 @@ impl Shared {
         Shared {
             queue: Queue::new(),
             book: Book::new(),
+            outbox: Outbox::default(),
+            heard_up_to: Mutex::default(),
             place: Place { folder: spec.folder, sealer, hash_check: spec.hash_check, pages_max },
             clock,
             metrics,

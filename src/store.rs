@@ -2,6 +2,7 @@
 
 mod batch;
 pub mod durable;
+pub mod exchange;
 pub mod memory;
 pub mod redis;
 mod remote;
@@ -20,6 +21,7 @@ use crate::decision::tally::{Aftermath, Charge, Settlement, Tallies};
 use crate::decision::time::Timestamp;
 use crate::telemetry::StoreMetrics;
 
+use self::exchange::Exchange;
 use self::memory::MemoryStore;
 pub use self::shared::ScriptTime;
 use self::shared::SharedStore;
@@ -151,6 +153,22 @@ impl Store {
                 Forgotten::Everywhere
             }
             Place::Shared(shared) => shared.forget(key).await,
+        }
+    }
+
+    /// Forgets what this node knows of a key that another gateway let go; see [`Store::forget`].
+    pub fn forget_in_node(&self, key: KeyHash) {
+        match &self.0 {
+            Place::Memory(memory) => memory.forget(key),
+            Place::Shared(shared) => shared.forget_in_node(key),
+        }
+    }
+
+    /// The gateways that share the store. None if it is this one's alone.
+    pub fn exchange(&self) -> Option<Exchange<'_>> {
+        match &self.0 {
+            Place::Memory(_) => None,
+            Place::Shared(shared) => Some(Exchange(shared)),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::admin::StoreState;
 use crate::clock::Clock;
 use crate::decision::key::{KeyHash, KeyHasher, LimitId};
 use crate::decision::policy::Rules;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, MirrorSpec};
 use crate::store::snapshot::Snapshots;
 use crate::store::spec::{StoreKind, StoreSpec};
 use crate::store::{ScriptTime, Store};
@@ -34,6 +34,28 @@ pub(super) fn hasher(spec: &StoreSpec, data: &DataDir) -> KeyHasher {
             KeyHasher::new(shared_secret(text))
         }
     }
+}
+
+/// What gateways that share the store seal for each other with, and a name for this one. None where nobody
+/// shares it.
+pub(super) fn mirror(spec: &StoreSpec) -> Result<Option<MirrorSpec>, StartError> {
+    let StoreKind::Shared(shared) = &spec.kind else { return Ok(None) };
+    let secret = shared.hashing_secret();
+    let text = secret.as_ref().map(|secret| secret.expose_secret()).unwrap_or_default();
+    let secret = derived("what gateways tell each other, 1", text.as_bytes());
+    Ok(Some(MirrorSpec { secret, name: node_name()? }))
+}
+
+/// The machine's name, as far as it has one, and letters that tell apart the gateways on it.
+fn node_name() -> Result<Box<str>, StartError> {
+    const NAME_MAX: usize = 40;
+    let [a, b, c]: [u8; 3] = random()?;
+    // Where no file tells, the letters must do.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let is_sound = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let host: String = host.trim().chars().filter(is_sound).take(NAME_MAX).collect();
+    let host = if host.is_empty() { "gateway" } else { &host };
+    Ok(format!("{host}-{a:02x}{b:02x}{c:02x}").into())
 }
 
 /// A fixed text under the secret of the keys: another one tells that keys on disk are of no use any more.

@@ -19,13 +19,14 @@ const STRETCH: usize = 64;
 pub(super) const COLUMNS: &str = "e.id, e.kind, e.times,
     (SELECT name FROM names WHERE id = e.route), (SELECT name FROM names WHERE id = e.policy),
     (SELECT name FROM names WHERE id = e.key_kind), (SELECT name FROM names WHERE id = e.win),
-    e.sealed, e.masked, e.client, e.user_agent, e.trace_id, e.detail";
+    e.sealed, e.masked, e.client, e.user_agent, e.trace_id, e.detail,
+    (SELECT name FROM names WHERE id = e.node)";
 
 const INSERT: &str = "
 INSERT INTO events (id, kind, times, route, policy, key_kind, win, search, part_a, part_b, sealed, masked,
-    client, user_agent, trace_id, detail)
+    client, user_agent, trace_id, detail, node)
 VALUES (:id, :kind, :times, :route, :policy, :key_kind, :win, :search, :part_a, :part_b, :sealed, :masked,
-    :client, :user_agent, :trace_id, :detail)";
+    :client, :user_agent, :trace_id, :detail, :node)";
 
 const ADD_TO_HOUR: &str = "
 INSERT INTO event_hours (hour, kind, route, policy, times) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -126,6 +127,7 @@ impl<'c> Batch<'c> {
         let policy = self.name(event.policy.as_ref())?;
         let key_kind = self.name(event.key.as_ref())?;
         let window = self.name(event.window.as_ref())?;
+        let node = self.name(event.node.as_ref())?;
         let identifier = event.identifier.as_ref().map(|it| self.sealer.seal_identifier(Purpose::Event, it));
         let identifier = identifier.as_ref();
         let client = event.client.map(|address| address.to_string());
@@ -150,6 +152,7 @@ impl<'c> Batch<'c> {
                 ":user_agent": event.user_agent,
                 ":trace_id": event.trace_id,
                 ":detail": event.detail,
+                ":node": node,
             });
             match inserted {
                 Ok(_) => break,
@@ -224,6 +227,7 @@ pub(super) fn read(row: &Row<'_>, sealer: &Sealer) -> Result<EventRow, Trouble> 
         user_agent: row.get(10)?,
         trace_id: row.get(11)?,
         detail: row.get(12)?,
+        node: row.get(13)?,
     };
     Ok(EventRow { cursor: EventCursor(id), event, masked })
 }

@@ -117,6 +117,23 @@ impl JournalFile {
         Ok(free - STEP > KEPT)
     }
 
+    /// Notes up to where other gateways were heard: whoever opens the file next goes on from there.
+    pub(super) fn note_place(&self, place: &str) -> Result<(), Trouble> {
+        let note = "INSERT OR REPLACE INTO meta (name, value) VALUES ('heard_up_to', ?1)";
+        self.connection.execute(note, [place])?;
+        Ok(())
+    }
+
+    /// The place that was noted last. Gone then: after a crash it would be an old one.
+    pub(super) fn take_place(&self) -> Result<Option<Box<str>>, Trouble> {
+        let take = "DELETE FROM meta WHERE name = 'heard_up_to' RETURNING value";
+        let mut statement = self.connection.prepare(take)?;
+        let mut rows = statement.query([])?;
+        let place = rows.next()?.map(|row| row.get(0)).transpose()?;
+        while rows.next()?.is_some() {}
+        Ok(place)
+    }
+
     fn migrate(&mut self, from: i64) -> Result<(), Trouble> {
         let steps = schema::STEPS.iter().zip(1..).skip_while(|(_, version)| *version <= from);
         for (step, version) in steps {

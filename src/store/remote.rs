@@ -5,7 +5,7 @@ pub(super) mod error_reply;
 
 use thiserror::Error;
 
-use self::call::{Answer, Call};
+use self::call::{Answer, Bundle, Call, Piece};
 use super::redis::{RedisCluster, RedisNode};
 use super::upstash::Upstash;
 use crate::telemetry::StoreFailure;
@@ -140,6 +140,15 @@ impl Remote {
             Remote::Node(node) => node.run(call).await,
             Remote::Cluster(cluster) => cluster.run(&call).await,
             Remote::Upstash(upstash) => upstash.run(&call).await,
+        }
+    }
+
+    /// Runs a script that decides no requests, by itself; otherwise as [`Remote::run`].
+    pub(super) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        match self {
+            Remote::Node(node) => node.run_bundle(bundle).await,
+            Remote::Cluster(cluster) => cluster.run_bundle(bundle).await,
+            Remote::Upstash(upstash) => upstash.run_bundle(bundle).await,
         }
     }
 

@@ -4,6 +4,7 @@
 mod attempts;
 mod breaker;
 mod deny;
+mod exchange;
 mod watch;
 
 use std::sync::atomic::{AtomicI64, Ordering};

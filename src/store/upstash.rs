@@ -19,7 +19,7 @@ use self::exchange::{Endpoint, Rest};
 use self::pipeline::{By, Command, OK, Reply};
 use self::script::Scripts;
 use super::batch::Batcher;
-use super::remote::call::{Answer, Bundle, Call, answers};
+use super::remote::call::{Answer, Bundle, Call, Piece, answers};
 use super::remote::{StoreError, error_reply};
 
 /// An exchange that needs a new connection takes four round trips, and goes on when nobody waits for it.
@@ -86,16 +86,19 @@ impl Upstash {
     /// Each call is a command of its own: a server may take long for one, and tells the time of each.
     pub(super) async fn run(&self, call: &Call) -> Result<Answer, StoreError> {
         let calls = slice::from_ref(call);
-        let script = self.scripts.port(call.script);
-        let operands = Bundle::of(calls).as_ref().map(pipeline::operands).unwrap_or_default();
+        let missing = || StoreError::Garbage("an answer is missing".into());
+        let bundle = Bundle::of(calls).ok_or_else(missing)?;
+        answers(self.run_bundle(&bundle).await?, calls)?.into_iter().next().ok_or_else(missing)?
+    }
+
+    pub(super) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        let script = self.scripts.port(bundle.script);
+        let operands = pipeline::operands(bundle);
         for by in [By::Name, By::SourceOnce, By::Source] {
             let (script, operands) = (script.clone(), operands.clone());
             let reply = self.send(Command::Script { script, operands, by }).await?;
             match reply.error {
-                None => {
-                    let answer = answers(pipeline::pieces(reply.result)?, calls)?.into_iter().next();
-                    return answer.unwrap_or_else(|| Err(StoreError::Garbage("an answer is missing".into())));
-                }
+                None => return pipeline::pieces(reply.result),
                 Some(text) if error_reply::is_unknown_script(&text) => continue,
                 Some(text) => return Err(error_reply::read(&text)),
             }

@@ -4,6 +4,7 @@
 mod data_dir;
 mod family;
 mod journal;
+mod mirror;
 mod route;
 mod store;
 mod upstream;
@@ -20,6 +21,7 @@ use family::Family;
 
 pub use data_dir::DataDirMetrics;
 pub use journal::{Dropped, JournalMetrics};
+pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamFailure, UpstreamMetrics};
@@ -49,6 +51,7 @@ struct Inner {
     store: StoreMetrics,
     data_dir: DataDirMetrics,
     journal: JournalMetrics,
+    mirror: MirrorMetrics,
     suspicions: Family<IntCounter, 2>,
 }
 
@@ -120,6 +123,7 @@ impl Metrics {
             store: StoreMetrics::new(&registry)?,
             data_dir: DataDirMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
+            mirror: MirrorMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -165,6 +169,11 @@ impl Metrics {
     /// The handles of the journal.
     pub fn journal(&self) -> JournalMetrics {
         self.0.journal.clone()
+    }
+
+    /// The handles of what gateways tell each other.
+    pub fn mirror(&self) -> MirrorMetrics {
+        self.0.mirror.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

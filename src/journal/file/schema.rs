@@ -11,7 +11,8 @@ pub(in crate::journal) const AT_SHIFT: u32 = 10;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// Step n makes version n+1 of version n. Steps are never edited: files that they made exist.
-pub(super) const STEPS: [&str; 1] = ["
+pub(super) const STEPS: [&str; 2] = [
+    "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta (name, value) VALUES ('event_rows', 0);
 
@@ -85,7 +86,12 @@ CREATE TABLE event_hours (
     times INTEGER NOT NULL,
     PRIMARY KEY (hour, kind, route, policy)
 ) WITHOUT ROWID;
-"];
+",
+    "
+-- The gateway that an event happened in, if that was another one.
+ALTER TABLE events ADD COLUMN node INTEGER;
+",
+];
 
 /// Ends all blocks that are in force or remembered, for they cannot be matched any more.
 pub(super) const END_ALL: &str = "

@@ -159,6 +159,23 @@ async fn a_file_of_a_later_version_is_left_alone() {
     assert_eq!(std::fs::read(desk.file("journal.db")).unwrap(), before);
 }
 
+#[tokio::test]
+async fn a_file_from_before_events_had_a_gateway_is_brought_up() {
+    let desk = Desk::new();
+    let journal = desk.open();
+    journal.note(event(EventKind::Limited, desk.now()));
+    journal.close().await;
+    let connection = rusqlite::Connection::open(desk.file("journal.db")).unwrap();
+    connection.execute_batch("ALTER TABLE events DROP COLUMN node; PRAGMA user_version = 1").unwrap();
+    connection.close().unwrap();
+    let journal = desk.open();
+    journal.note(Event { node: Some("web-2".into()), ..event(EventKind::Denied, desk.now()) });
+    journal.close().await;
+    let rows = journal.events(&all(9)).unwrap();
+    let nodes: Vec<_> = rows.iter().map(|row| row.event.node.as_deref()).collect();
+    assert_eq!(nodes, [Some("web-2"), None]);
+}
+
 #[test]
 fn a_full_queue_drops_and_says_so() {
     let queue = Queue::new();

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::super::remote::call::{Answer, Call};
+use super::super::remote::call::{Answer, Bundle, Call, Piece};
 use super::super::remote::{Lane, StoreError};
 use super::advice::{self, Role};
 use super::link::Finder;
@@ -117,24 +117,28 @@ impl RedisCluster {
 
     /// Calls go each by itself: it is rare that two of them have keys of one slot.
     pub(in crate::store) async fn run(&self, call: &Call) -> Result<Answer, StoreError> {
-        let slot = slot_of(call.first_key());
-        let mut node = self.core.owner(slot).await?;
-        let mut standing = Standing::Owner;
-        for _ in 0..=REDIRECTS_MAX {
-            let trouble = match node.server.run(slice::from_ref(call), standing).await {
+        let mut way = self.way_to(call.first_key()).await?;
+        loop {
+            match way.node.server.run(slice::from_ref(call), way.standing).await {
                 Ok(answers) => return answers.into_iter().next().unwrap_or_else(unanswered),
-                Err(trouble) => trouble,
-            };
-            (node, standing) = match Redirect::in_answer(&trouble, &node.address) {
-                Some(Redirect::Moved(address)) => {
-                    self.core.refresh();
-                    (self.core.node(&address), Standing::Owner)
-                }
-                Some(Redirect::Ask(address)) => (self.core.node(&address), Standing::Importing),
-                None => return Err(self.core.suspect(trouble)),
-            };
+                Err(trouble) => way.go_on(trouble)?,
+            }
         }
-        Err(StoreError::Cluster("its servers send a call from one to the other".into()))
+    }
+
+    pub(in crate::store) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        let mut way = self.way_to(bundle.keys.first().copied().unwrap_or_default()).await?;
+        loop {
+            match way.node.server.run_bundle(bundle, way.standing).await {
+                Ok(pieces) => return Ok(pieces),
+                Err(trouble) => way.go_on(trouble)?,
+            }
+        }
+    }
+
+    async fn way_to(&self, key: &str) -> Result<Way<'_>, StoreError> {
+        let node = self.core.owner(slot_of(key)).await?;
+        Ok(Way { core: &self.core, node, standing: Standing::Owner, redirects: 0 })
     }
 
     /// Whether all masters that serve a part of the lane can be written to. A failure has the
@@ -161,6 +165,33 @@ fn unanswered() -> Result<Answer, StoreError> {
 fn lane_of(slot: u16) -> u8 {
     // Below LANES, for slots are below SLOTS.
     u8::try_from(slot / (SLOTS / u16::from(LANES))).unwrap_or_default()
+}
+
+/// Where a call goes: to whoever has its key, and to those who are named instead.
+struct Way<'c> {
+    core: &'c Arc<Core>,
+    node: Arc<Node>,
+    standing: Standing,
+    redirects: usize,
+}
+
+impl Way<'_> {
+    /// Follows a redirection; anything else is an error.
+    fn go_on(&mut self, trouble: Trouble) -> Result<(), StoreError> {
+        (self.node, self.standing) = match Redirect::in_answer(&trouble, &self.node.address) {
+            Some(Redirect::Moved(address)) => {
+                self.core.refresh();
+                (self.core.node(&address), Standing::Owner)
+            }
+            Some(Redirect::Ask(address)) => (self.core.node(&address), Standing::Importing),
+            None => return Err(self.core.suspect(trouble)),
+        };
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            return Err(StoreError::Cluster("its servers send a call from one to the other".into()));
+        }
+        Ok(())
+    }
 }
 
 impl Core {

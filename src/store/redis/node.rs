@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::super::batch::{Batcher, Road};
 use super::super::remote::StoreError;
-use super::super::remote::call::{Answer, Bundle, Call};
+use super::super::remote::call::{Answer, Bundle, Call, Piece};
 use super::advice::{self, Role};
 use super::link::Finder;
 use super::script::Standing;
@@ -66,6 +66,10 @@ impl RedisNode {
     pub(in crate::store) async fn run(&self, call: Call) -> Result<Answer, StoreError> {
         let [first, ..] = &self.lines;
         self.lines.get(Server::place_of(call.first_key())).unwrap_or(first).run(call).await?
+    }
+
+    pub(in crate::store) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        Ok(self.server.run_bundle(bundle, Standing::Owner).await?)
     }
 
     pub(in crate::store) async fn probe(&self) -> Result<(), StoreError> {

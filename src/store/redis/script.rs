@@ -22,14 +22,23 @@ pub(super) async fn run(
     standing: Standing,
 ) -> Result<Vec<Result<Answer, StoreError>>, Trouble> {
     let Some(bundle) = Bundle::of(calls) else { return Ok(Vec::new()) };
-    let known = ask(wire, command("EVALSHA", &bundle.script.sha1, &bundle), standing).await;
+    answers(run_bundle(wire, &bundle, standing).await?, calls).map_err(Trouble::Failed)
+}
+
+/// The same with the answer as the script gives it.
+pub(super) async fn run_bundle(
+    wire: &Wire,
+    bundle: &Bundle<'_>,
+    standing: Standing,
+) -> Result<Vec<Piece>, Trouble> {
+    let known = ask(wire, command("EVALSHA", &bundle.script.sha1, bundle), standing).await;
     let answer = match known {
         Err(Trouble::Said(said)) if is_unknown_script(&said) => {
-            ask(wire, command("EVAL", &bundle.script.source, &bundle), standing).await
+            ask(wire, command("EVAL", &bundle.script.source, bundle), standing).await
         }
         answer => answer,
     };
-    answers(read_pieces(answer?)?, calls).map_err(Trouble::Failed)
+    read_pieces(answer?)
 }
 
 async fn ask(wire: &Wire, command: Cmd, standing: Standing) -> Result<Value, Trouble> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{Pipeline, Value};
 
 use super::super::remote::StoreError;
-use super::super::remote::call::{Answer, Call};
+use super::super::remote::call::{Answer, Bundle, Call, Piece};
 use super::link::{Finder, Link};
 use super::script::{self, Standing};
 use super::slot::crc16;
@@ -44,6 +44,16 @@ impl Server {
     ) -> Result<Vec<Result<Answer, StoreError>>, Trouble> {
         let key = calls.first().map_or("", Call::first_key);
         self.link(key).with(async |wire| script::run(wire, calls, standing).await).await
+    }
+
+    /// As [`Server::run`], of a script that decides no requests.
+    pub(super) async fn run_bundle(
+        &self,
+        bundle: &Bundle<'_>,
+        standing: Standing,
+    ) -> Result<Vec<Piece>, Trouble> {
+        let key = bundle.keys.first().copied().unwrap_or_default();
+        self.link(key).with(async |wire| script::run_bundle(wire, bundle, standing).await).await
     }
 
     /// The number of the connection that a key takes, below [`LINKS`].
