@@ -19,6 +19,10 @@ RUN apt-get update \
 COPY --from=build /out/tollgate /usr/local/bin/tollgate
 # The admin listener stays on the container's loopback: this version has no tokens for it.
 COPY gateway.yaml /etc/tollgate/gateway.yaml
+# What outlives the process. Each container has its own: no two gateways share the folder.
+RUN install -d -o 65532 -g 65532 -m 0700 /data
+ENV TOLLGATE_DATA=/data
+VOLUME /data
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["tollgate"]

@@ -157,7 +157,7 @@ fn open_store(url: &str) -> Result<Store, Error> {
     // Patient: what waits for a busy machine must not be decided in the node.
     let timeout = Duration::from_secs(10);
     let kind = StoreKind::Shared(SharedSpec { place, prefix: "tg:".into(), timeout, secret: None });
-    let spec = StoreSpec { max_keys: 1_000_000, kind };
+    let spec = StoreSpec { max_keys: 1_000_000, data_dir: std::path::PathBuf::new(), kind };
     Ok(Store::open(
         &spec,
         KeyHasher::new([9; 16]),

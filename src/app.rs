@@ -1,6 +1,7 @@
 //! The composition root: the only place that names every adapter and puts them together.
 
 mod bind;
+mod data_dir;
 mod reload;
 mod room;
 mod store;
@@ -15,19 +16,22 @@ use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
+use self::data_dir::DataDir;
 use self::reload::Reloader;
 use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
-use crate::gateway::{Gateway, Policies};
+use crate::gateway::{Gateway, MirrorSpec, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
+pub use self::data_dir::DataDirError;
 
 /// How often the log is told what it was spared.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -55,6 +59,12 @@ pub struct App {
     listeners: Listeners,
     stop: watch::Sender<bool>,
     reload: mpsc::Sender<()>,
+    /// Ends with the last words to other gateways.
+    mirror: Option<JoinHandle<()>>,
+    /// Ends with the last snapshot of the counters.
+    keeper: Option<JoinHandle<()>>,
+    /// Nobody else has the folder while this is here.
+    _data: DataDir,
     gateway: Arc<Gateway>,
 }
 
@@ -67,6 +77,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
     #[error("the system gives no random numbers")]
@@ -103,18 +115,19 @@ impl App {
         let admin_address = bound(&admin_listener)?;
 
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let store = store::open(&config.store, metrics.store(), clock.clone())?;
-        let hasher = store::hasher(&config.store)?;
-        let journal = Journal::open(
-            JournalSpec {
-                folder: source.path.parent().unwrap_or(Path::new(".")).join("data"),
-                retention: config.retention,
-                seal_key: [0; 32],
-                hash_check: store::hash_check(&hasher),
-            },
-            metrics.journal(),
-            clock.clone(),
-        );
+        let data = DataDir::open(&config.store.data_dir, &metrics.data_dir())?;
+        let mut store = store::open(&config.store, metrics.store(), clock.clone())?;
+        // Nobody is served yet who would wait for it.
+        let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
+        let hasher = store::hasher(&config.store, &data);
+        let journal = JournalSpec {
+            folder: data.folder.clone(),
+            retention: config.retention,
+            seal_key: data.seal_key,
+            hash_check: store::hash_check(&hasher),
+        };
+        let journal = Journal::open(journal, metrics.journal(), clock.clone());
+        let mirror = store::mirror(&config.store)?;
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
         let frozen = config::Frozen::of(&config);
@@ -154,10 +167,24 @@ impl App {
         if let Some(webhook) = webhook {
             tokio::spawn(room::alerts(webhook, &gateway, stopped.clone()));
         }
-        tokio::spawn(watch_store(Arc::clone(&gateway), stopped));
+        tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
+        let mirror =
+            mirror.map(|spec| tokio::spawn(mirror_blocks(Arc::clone(&gateway), spec, stopped.clone())));
+        let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
-        Ok(App { addresses, admin_address, readiness, listeners, stop, reload, gateway })
+        Ok(App {
+            addresses,
+            admin_address,
+            readiness,
+            listeners,
+            stop,
+            reload,
+            mirror,
+            keeper,
+            gateway,
+            _data: data,
+        })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -174,12 +201,26 @@ impl App {
         self.reload.clone()
     }
 
-    /// Stops accepting and lets requests in flight finish for at most `drain`; whether all did.
-    pub async fn stop(self, drain: Duration) -> bool {
+    /// Stops accepting and lets requests in flight finish for at most `drain`, or until `hurry` is there; whether all
+    /// did. What was counted is on disk then, and another gateway may have the folder.
+    pub async fn stop(self, drain: Duration, hurry: impl Future<Output = ()>) -> bool {
         self.readiness.set(Phase::Draining);
-        let drained = self.listeners.stop(drain).await;
+        let drained = tokio::select! {
+            drained = self.listeners.stop(drain) => drained,
+            () = hurry => false,
+        };
         // The other tasks are gone already if nobody receives.
         let _ = self.stop.send(true);
+        if let Some(mirror) = self.mirror
+            && let Err(error) = mirror.await
+        {
+            tracing::error!(%error, "the exchange with other gateways ended before its time");
+        }
+        if let Some(keeper) = self.keeper
+            && let Err(error) = keeper.await
+        {
+            tracing::error!(%error, "the counters were not saved a last time");
+        }
         self.gateway.close().await;
         drained
     }
@@ -210,6 +251,14 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = gateway.watch_store() => {}
     }
+}
+
+async fn mirror_blocks(gateway: Arc<Gateway>, spec: MirrorSpec, mut stopped: watch::Receiver<bool>) {
+    let stopped = async move {
+        // An error means that the app is gone, which is a reason to stop as well.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    gateway.mirror(spec, stopped).await;
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod block;
 pub mod body;
+pub mod bytes;
 pub mod client;
 pub mod cookie;
 pub mod counter;

@@ -5,6 +5,7 @@ mod attempt;
 mod events;
 mod guard;
 mod inspect;
+mod mirror;
 mod operator;
 mod policies;
 mod record;
@@ -22,6 +23,7 @@ use smallvec::SmallVec;
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
 pub use self::inspect::{Asked, KeyState, Question, WindowState};
+pub use self::mirror::MirrorSpec;
 pub use self::operator::{BlockOrder, OrderFault, note_of};
 pub use self::policies::Policies;
 
@@ -43,6 +45,7 @@ use crate::decision::time::Timestamp;
 use crate::decision::verdict::{Began, Cause, Permit, conclude};
 use crate::identity::UserId;
 use crate::journal::{Event, EventKind, Journal};
+use crate::store::snapshot::Snapshots;
 use crate::store::{Availability, Store};
 use crate::telemetry::{BlockLog, FailureLog, Metrics, RefusalLog, StoreGauges};
 
@@ -182,6 +185,11 @@ impl Gateway {
         self.store.sweep(self.clock.now());
     }
 
+    /// Writes the counters down, if they end with this process and anything was counted. Blocks until it is done.
+    pub fn save(&self, snapshots: &Snapshots) {
+        snapshots.save(&self.store);
+    }
+
     /// Cleans up what the journal need not keep any more.
     pub fn tidy_journal(&self) {
         self.journal.tidy(self.clock.now());
@@ -237,11 +245,15 @@ impl Gateway {
             attempt: None,
             shared: 0,
         };
-        let outcome = self.decide(policies, exchange, &mut seen).await;
+        let mut outcome = self.decide(policies, exchange, &mut seen).await;
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
         self.record(policies, &seen, &outcome, exchange.head());
         if seen.has_consequences(policies, &outcome) || self.prolonged(policies, &seen, &outcome).is_some() {
-            self.consequences(policies, &seen, &outcome, exchange.head()).await;
+            let banned_until = self.consequences(policies, &seen, &outcome, exchange.head()).await;
+            if let (Err(Refusal::Limited(limited)), Some(until)) = (&mut outcome, banned_until) {
+                // Who comes back when it was told to must not find itself banned.
+                limited.retry_at = limited.retry_at.max(until);
+            }
         }
         let Seen { client, route, path, decided_at, attempt, .. } = seen;
         Admission { client, route, path, decided_at, outcome, attempt }
@@ -387,3 +399,6 @@ impl From<BodyUnread> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

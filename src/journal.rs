@@ -7,15 +7,15 @@
 //!                                       queries, read only ─────┘
 //! ```
 //!
-//! **Nobody waits for the disk** but who wants to be sure of a block, and that for a second at most. The
-//! gateway decides by the book. When the disk fails, blocks hold in memory and are written once it
+//! **Nobody waits for the disk** but who wants to be sure of a block, and that for a second at most.
+//! The gateway decides by the book. When the disk fails, blocks hold in memory and are written once it
 //! is back; events are lost, and counted.
 //!
 //! **What the file gives away.** A copy or a backup of it must not be a list of customers: phone
-//! numbers, e-mails and users are sealed (AES-256-GCM) under a key that stands in another file, beside a
-//! keyed hash to find them by and a masked text to show. Equal identifiers have equal hashes, so a copy tells
-//! that two rows are about the same person, not about whom. Client addresses and user agents are plain: they tell who
-//! attacks, and are searched by tools that have no key.
+//! numbers, e-mails and users are sealed (AES-256-GCM) under a key that stands in another file, beside
+//! a keyed hash to find them by and a masked text to show. Equal identifiers have equal hashes, so a copy
+//! tells that two rows are about the same person, not about whom. Client addresses and user agents are
+//! plain: they tell who attacks, and are searched by tools that have no key.
 
 mod block;
 mod block_rows;
@@ -24,7 +24,10 @@ mod event;
 mod event_rows;
 mod feed;
 mod file;
+mod foreign;
 mod identifier;
+mod outbox;
+mod parcel;
 mod query;
 mod queue;
 mod seal;
@@ -39,6 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -58,24 +62,29 @@ pub use self::block_rows::{EndedBlock, EndedCursor};
 pub use self::book::{BLOCKS_MAX, BlockFilter, BlockPlace, BlockQuery, BlockSort, Book, Placed, Sight};
 pub use self::event::{Event, EventKind, Severity};
 pub use self::event_rows::{EventCursor, EventRow};
-pub use self::feed::{Feed, News};
+pub use self::feed::{Feed, Happening};
+pub use self::foreign::Adoption;
 pub use self::identifier::Identifier;
+pub use self::outbox::{Lift, News, Outbox};
+pub use self::parcel::Parcels;
 pub use self::query::{EndedFilter, EventFilter, HourCount};
 pub use self::top::{TopIdentifier, TopReason, TopRoute, Tops};
 
 /// What a journal is opened with.
 pub struct JournalSpec {
-    /// Where `journal.db` is; made if it is not there.
-    pub folder: PathBuf,
+    /// Where `journal.db` is; made if it is not there. None where nothing can be kept.
+    pub folder: Option<PathBuf>,
     /// How long events are kept.
     pub retention: Span,
     /// Seals identifiers. Under another one, earlier rows show them masked alone.
     pub seal_key: [u8; 32],
-    /// A fixed text, hashed under the secret of today's keys: tells that blocks in the file were made under another.
+    /// A fixed text, hashed under the secret of today's keys: tells whether blocks in the file were
+    /// made under another.
     pub hash_check: KeyHash,
 }
 
-/// The journal. A clone is another handle to the same; when the last one goes, what was noted is still written.
+/// The journal. A clone is another handle to the same; when the last one goes, what was noted is
+/// still written.
 #[derive(Clone)]
 pub struct Journal {
     shared: Arc<Shared>,
@@ -101,6 +110,9 @@ pub enum JournalError {
 struct Shared {
     queue: Queue,
     book: Book,
+    outbox: Outbox,
+    /// Up to where other gateways were heard before this process began.
+    heard_up_to: Mutex<Option<Box<str>>>,
     place: Place,
     clock: Clock,
     metrics: JournalMetrics,
@@ -136,8 +148,8 @@ const CLOSING_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Journal {
     /// Opens the journal and loads the blocks in force: a matter of milliseconds, of seconds with a
-    /// million blocks. What is wrong with the file is told to the log and the metrics, and does not keep the
-    /// gateway from working.
+    /// million blocks. What is wrong with the file is told to the log and the metrics, and does not
+    /// keep the gateway from working.
     pub fn open(spec: JournalSpec, metrics: JournalMetrics, clock: Clock) -> Journal {
         Journal::open_at_pace(spec, metrics, clock, Pace::default())
     }
@@ -162,7 +174,10 @@ impl Journal {
     /// Takes an event down. Never waits: with 8192 in the queue it is dropped and counted.
     pub fn note(&self, event: Event) {
         let event = event.bounded();
-        self.shared.feed.tell(|| News::Event(Arc::new(event.clone())));
+        self.shared.feed.tell(|| Happening::Event(Arc::new(event.clone())));
+        if event.node.is_none() {
+            self.shared.outbox.note(&event);
+        }
         if !self.shared.queue.push_event(event) {
             self.shared.metrics.dropped(Dropped::Events, 1);
         }
@@ -170,13 +185,12 @@ impl Journal {
 
     /// Puts a block in force at once; tells when it is on disk, after a second at the latest.
     ///
-    /// The call does it, whether or not the future is awaited. [`Book::put`] says what becomes of a key that is
-    /// blocked already.
+    /// The call does it, whether or not the future is awaited. [`Book::put`] says what becomes of a key
+    /// that is blocked already.
     pub fn block(&self, record: Arc<BlockRecord>) -> impl Future<Output = Durable> + Send + use<> {
         let now = self.shared.clock.now();
         let (done, on_disk) = oneshot::channel();
-        let shared = &*self.shared;
-        let Shared { queue, book, metrics, .. } = shared;
+        let Shared { queue, book, outbox, feed, metrics, .. } = &*self.shared;
         queue.push_changes(|| {
             let placed = book.put(record, now);
             if placed.is_new {
@@ -188,7 +202,8 @@ impl Journal {
                 let what = What::End { key: displaced.key, at: now, how: Ended::Displaced, by: None };
                 changes.push(Change { what, done: None });
             }
-            shared.feed.tell(|| News::Blocked(Arc::clone(&placed.record)));
+            feed.tell(|| Happening::Blocked(Arc::clone(&placed.record)));
+            outbox.tell(News::Block(Arc::clone(&placed.record)));
             changes.push(Change { what: What::Put(placed.record), done: Some(done) });
             ((), changes)
         });
@@ -196,8 +211,8 @@ impl Journal {
     }
 
     /// Ends the block of a key at once, forgets the earlier ones, and notes who did it. The future
-    /// gives the block that was in force once its end is on disk, after a second at the latest; the call does
-    /// it all, whether or not it is awaited.
+    /// gives the block that was in force once its end is on disk, after a second at the latest; the
+    /// call does it all, whether or not it is awaited.
     pub fn unblock(
         &self,
         key: KeyHash,
@@ -205,11 +220,14 @@ impl Journal {
         now: Timestamp,
     ) -> impl Future<Output = Option<Arc<BlockRecord>>> + Send + use<> {
         let (done, on_disk) = oneshot::channel();
-        let Shared { queue, book, .. } = &*self.shared;
+        let Shared { queue, book, outbox, .. } = &*self.shared;
         let lifted = queue.push_changes(|| {
             let lifted = book.lift(key);
             let mut changes = Changes::new();
-            if lifted.is_some() {
+            if let Some(record) = &lifted {
+                let lift = Arc::new(Lift::of(record, by, now));
+                outbox.remember(&lift, now);
+                outbox.tell(News::Lift(lift));
                 let what = What::End { key, at: now, how: Ended::Lifted, by: by.map(Box::from) };
                 changes.push(Change { what, done: Some(done) });
             }
@@ -218,7 +236,7 @@ impl Journal {
         let was_held = lifted.is_some();
         let in_force = lifted.filter(|record| record.block.until > now);
         if let Some(record) = &in_force {
-            self.shared.feed.tell(|| News::Unblocked(Arc::clone(record)));
+            self.shared.feed.tell(|| Happening::Unblocked(Arc::clone(record)));
             self.note(unblocked(record, by, now));
         }
         let shared = Arc::clone(&self.shared);
@@ -242,8 +260,8 @@ impl Journal {
         })
     }
 
-    /// How many events of each kind the hours had that lie in this span, in part or whole; oldest first, without hours that had
-    /// none. Reads the disk: not for an async thread.
+    /// How many events of each kind the hours had that lie in this span, in part or whole; oldest
+    /// first, without hours that had none. Reads the disk: not for an async thread.
     pub fn hours(
         &self,
         since: Timestamp,
@@ -274,7 +292,8 @@ impl Journal {
     }
 
     /// Lets go what is old: blocks that ended 30 days ago, failures after 7 days, events after the
-    /// retention or past ten million. The writer does it in small steps; this does not wait for it. For once an hour.
+    /// retention or past ten million. The writer does it in small steps, and this does not wait for it.
+    /// For once an hour.
     pub fn tidy(&self, now: Timestamp) {
         self.shared.book.forget_old(now);
         self.shared.queue.ask_for_tidying(now);
@@ -349,6 +368,8 @@ impl Shared {
         Shared {
             queue: Queue::new(),
             book: Book::new(),
+            outbox: Outbox::default(),
+            heard_up_to: Mutex::default(),
             place: Place { folder: spec.folder, sealer, hash_check: spec.hash_check, pages_max },
             clock,
             metrics,

@@ -1,10 +1,14 @@
 //! Where counters live: one atomic step for all charges of a request.
 
+mod batch;
+pub mod durable;
+pub mod exchange;
 pub mod memory;
 pub mod redis;
 mod remote;
 mod script;
 mod shared;
+pub mod snapshot;
 pub mod spec;
 pub mod upstash;
 
@@ -17,6 +21,7 @@ use crate::decision::tally::{Aftermath, Charge, Settlement, Tallies};
 use crate::decision::time::Timestamp;
 use crate::telemetry::StoreMetrics;
 
+use self::exchange::Exchange;
 use self::memory::MemoryStore;
 pub use self::shared::ScriptTime;
 use self::shared::SharedStore;
@@ -30,6 +35,15 @@ pub struct Store(Place);
 enum Place {
     Memory(MemoryStore),
     Shared(Box<SharedStore>),
+}
+
+/// How far a key is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Forgotten {
+    Everywhere,
+    /// In this gateway alone: the shared store gave no answer, and the others still go by it.
+    Here,
 }
 
 /// How much of a shared store answers.
@@ -139,10 +153,30 @@ impl Store {
     }
 
     /// Forgets all that is known of a key: what it counted, its block, and those before it.
-    pub async fn forget(&self, key: KeyHash, now: Timestamp) {
+    /// Other gateways that share the store know of it within a second.
+    pub async fn forget(&self, key: KeyHash) -> Forgotten {
+        match &self.0 {
+            Place::Memory(memory) => {
+                memory.forget(key);
+                Forgotten::Everywhere
+            }
+            Place::Shared(shared) => shared.forget(key).await,
+        }
+    }
+
+    /// Forgets what this node knows of a key that another gateway let go; see [`Store::forget`].
+    pub fn forget_in_node(&self, key: KeyHash) {
         match &self.0 {
             Place::Memory(memory) => memory.forget(key),
-            Place::Shared(shared) => shared.forget(key, now).await,
+            Place::Shared(shared) => shared.forget_in_node(key),
+        }
+    }
+
+    /// The gateways that share the store. None if it is this one's alone.
+    pub fn exchange(&self) -> Option<Exchange<'_>> {
+        match &self.0 {
+            Place::Memory(_) => None,
+            Place::Shared(shared) => Some(Exchange(shared)),
         }
     }
 

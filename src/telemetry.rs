@@ -10,7 +10,8 @@ pub mod refusals;
 pub use self::blocks::{BlockLine, BlockLog};
 pub use self::failures::FailureLog;
 pub use self::metrics::{
-    Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges,
-    StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
+    DataDirMetrics, Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, MirrorDropped, MirrorMetrics,
+    Mirrored, RouteMetrics, StoreFailure, StoreGauges, StoreMetrics, UpstreamCounts, UpstreamFailure,
+    UpstreamMetrics, Verdict, WebhookMetrics,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

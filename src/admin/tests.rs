@@ -31,14 +31,14 @@ fn room(tokens: Vec<Token>) -> WatchRoom {
     let (clock, metrics) = (Clock::system(), Metrics::new().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let spec = JournalSpec {
-        folder: folder.path().to_owned(),
+        folder: Some(folder.path().to_owned()),
         retention: Span::from_secs(86_400),
         seal_key: [7; 32],
         hash_check: KeyHash::from_u128(7),
     };
     let journal = Journal::open(spec, metrics.journal(), clock.clone());
     let hasher = KeyHasher::new([7; 16]);
-    let spec = StoreSpec { max_keys: 1000, kind: StoreKind::Memory };
+    let spec = StoreSpec { max_keys: 1000, kind: StoreKind::Memory, data_dir: folder.path().to_owned() };
     let store = Store::open(&spec, hasher.clone(), metrics.store(), clock.clone(), ScriptTime::Server);
     WatchRoom {
         gateway: Arc::new(Gateway::new(store, clock, hasher, metrics, journal)),

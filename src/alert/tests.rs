@@ -31,7 +31,7 @@ impl Desk {
         let folder = tempfile::tempdir().unwrap();
         let (clock, metrics) = (Clock::system(), Metrics::new().unwrap());
         let spec = JournalSpec {
-            folder: journal_in(folder.path()),
+            folder: Some(journal_in(folder.path())),
             retention: Span::from_secs(86_400),
             seal_key: [7; 32],
             hash_check: KeyHash::from_u128(7),

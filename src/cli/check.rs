@@ -55,7 +55,7 @@ fn summary(path: &Path, config: &Config) -> String {
     let plural = if routes.len() == 1 { "" } else { "s" };
     let mut text = format!("{} is sound: {} route{plural}\n", path.display(), routes.len());
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "store: {}", config.store);
+    let _ = writeln!(text, "store: {}, data in {}", config.store, config.store.data_dir.display());
     for rule in &config.rules.suspicion {
         let _ = writeln!(text, "suspicion: {}", words::suspicion(rule));
     }
@@ -102,7 +102,8 @@ mod tests {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let verdict = check(&path, &Environment::empty(), &mut out, &mut err).unwrap();
         let bare = |bytes: Vec<u8>| {
-            String::from_utf8(bytes).unwrap().replace(path.to_str().unwrap(), "gateway.yaml")
+            let text = String::from_utf8(bytes).unwrap().replace(path.to_str().unwrap(), "gateway.yaml");
+            text.replace(folder.path().to_str().unwrap(), ".")
         };
         (verdict, bare(out), bare(err))
     }
@@ -136,7 +137,7 @@ upstreams: { app: { servers: [127.0.0.1:8000] } }
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 2 routes
-store: memory, 1000000 keys
+store: memory, 1000000 keys, data in ./data
 
 POST a.example/login → app (login)
     by ip: at most 2 in any 1m, 3 in any 1h; then blocked for 15m
@@ -174,7 +175,7 @@ suspicion: [{{ key: ip, weights: {{ failure: 2, otp_request: 0 }} }}, {{ key: us
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 2 routes
-store: memory, 1000000 keys
+store: memory, 1000000 keys, data in ./data
 suspicion: by ip, past 20 in any 1h (failure 2, limited 1); then blocked for 1d on every route
 suspicion: by user, past 20 in any 1h (otp_request 1, failure 1, limited 1); then blocked for 1h on every route; shadow: found, never blocked
 
@@ -195,6 +196,7 @@ any method /token → app (token)
         let (verdict, out, err) = checked(&format!(
             "{HEAD}store:
   kind: redis
+  data_dir: /var/lib/tollgate
   url: [\"redis://ada:hunter2-hunter2-hunter2@10.0.0.1:7000\", \"redis://:hunter2@10.0.0.2:7000\", redis://10.0.0.3:7000]
   on_error: closed
 routes:
@@ -210,7 +212,7 @@ user: {{ cookie: sid }}
         ));
         assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
         let expected = "gateway.yaml is sound: 1 route
-store: Redis cluster by 3 nodes, prefix tg:, 10ms
+store: Redis cluster by 3 nodes, prefix tg:, 10ms, data in /var/lib/tollgate
 
 any method /* → app (all)
     by ip: at most 1 in any 1s; refused while the store is away

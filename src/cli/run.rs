@@ -64,6 +64,7 @@ pub(super) fn complain(error: &StartError, remedy: &str) -> ExitCode {
         StartError::Bind(bind) => eprintln!("{bind}; to pick another, {remedy}"),
         StartError::Config(_)
         | StartError::Resolve(_)
+        | StartError::DataDir(_)
         | StartError::Metrics(_)
         | StartError::NoRandomness => eprintln!("{error}"),
     }
@@ -84,14 +85,15 @@ pub(super) async fn until_stopped(app: App) -> ExitCode {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping: requests in flight may finish");
-    tokio::select! {
-        drained = app.stop(DRAIN) => {
-            if !drained {
-                tracing::warn!("some requests did not finish in time");
-            }
+    let hurry = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        _ = terminate.recv() => tracing::warn!("stopping at once"),
-        _ = interrupt.recv() => tracing::warn!("stopping at once"),
+        tracing::warn!("stopping at once");
+    };
+    if !app.stop(DRAIN, hurry).await {
+        tracing::warn!("some requests did not finish in time");
     }
     ExitCode::SUCCESS
 }

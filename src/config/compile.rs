@@ -43,7 +43,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         .access
         .as_ref()
         .and_then(|access| Some(Access { allow: access.allow.clone()?, deny: access.deny.clone()? }));
-    let store = store::store(file, &mut reader.findings);
+    let store = store::store(file, reader);
     let (routes, texts) = routes?;
     // Ties were told with their places already.
     let rules = Rules::new(routes, access?, client?, headers?, cors?, suspicion?).ok()?;

@@ -103,6 +103,12 @@ impl<'e> Reader<'e> {
         self.findings.problem(&at, wrong);
     }
 
+    /// Where something that the configuration names is: relative paths start at its folder.
+    pub(crate) fn beside(&self, path: &str) -> PathBuf {
+        // The components leave out a `.` in the middle.
+        self.base.join(path).components().collect()
+    }
+
     /// Reads a file the configuration names, as UTF-8; `bytes_max` bounds it.
     pub(crate) fn file(&mut self, path: &str, bytes_max: u64) -> Result<String, Wrong> {
         let full = self.base.join(path);

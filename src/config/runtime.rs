@@ -112,6 +112,7 @@ impl Frozen {
             ("store.max_keys", self.store.max_keys != store.max_keys),
             ("admin.tokens", !same_tokens(&self.admin.tokens, &admin.tokens)),
             ("admin.identifiers", self.admin.identifiers != admin.identifiers),
+            ("store.data_dir", self.store.data_dir != store.data_dir),
             ("admin.metrics_public", self.admin.metrics_public != admin.metrics_public),
             ("admin.ready_needs_store", self.admin.ready_needs_store != admin.ready_needs_store),
             ("events.log", self.log != log),

@@ -7,6 +7,7 @@
 
 mod attempts;
 mod buckets;
+mod frozen;
 mod keep;
 mod many;
 mod packed;
@@ -15,7 +16,7 @@ mod smooth;
 
 use smallvec::SmallVec;
 
-pub use self::attempts::LEASE;
+pub use self::attempts::{LEASE, UNDER_WAY_MAX};
 pub use self::packed::{Packed, Unreadable};
 
 use self::attempts::Attempts;

@@ -180,6 +180,14 @@ impl LimitId {
         }
         LimitId(hasher.finish128().as_u128())
     }
+
+    pub const fn from_u128(bits: u128) -> LimitId {
+        LimitId(bits)
+    }
+
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
 }
 
 /// The keyed hash of one (limit, value): what stores know a counter by.

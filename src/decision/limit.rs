@@ -264,6 +264,14 @@ impl Limit {
         self.rule.retention()
     }
 
+    /// Whether a request of a blocked key makes its block longer.
+    pub fn prolongs_blocks(&self) -> bool {
+        self.block.is_some_and(|block| match block.while_blocked {
+            WhileBlocked::Stands => false,
+            WhileBlocked::Prolongs => true,
+        })
+    }
+
     /// Whether it refuses requests because the shared store is away.
     pub fn needs_the_store(&self) -> bool {
         match (self.mode, self.on_store_error) {

@@ -87,6 +87,42 @@ impl Span {
     }
 }
 
+/// How the times that an earlier process wrote down are read by the clock of this one.
+///
+/// Where the clock was set back in between they would lie ahead, and hold keys shut until it has caught up: all of
+/// them move back with it. So nothing is read as older than it was, and nothing lasts longer than it would have.
+#[derive(Clone, Copy, Debug)]
+pub struct Resumed {
+    now: Timestamp,
+    back_us: u64,
+}
+
+impl Resumed {
+    /// `saved_at` is when the times were written down, by the clock of then.
+    pub const fn new(saved_at: Timestamp, now: Timestamp) -> Resumed {
+        Resumed { now, back_us: saved_at.0.saturating_sub(now.0) }
+    }
+
+    pub const fn now(self) -> Timestamp {
+        self.now
+    }
+
+    /// A time that may lie ahead, such as the end of a block.
+    pub const fn time(self, at: Timestamp) -> Timestamp {
+        Timestamp(at.0.saturating_sub(self.back_us))
+    }
+
+    /// The same of milliseconds since the epoch.
+    pub const fn time_ms(self, at_ms: u64) -> u64 {
+        at_ms.saturating_sub(self.back_us / 1000)
+    }
+
+    /// A time that has passed, milliseconds since the epoch: none is later than now.
+    pub fn past_ms(self, at_ms: u64) -> u64 {
+        self.time_ms(at_ms).min(self.now.ceil_millis())
+    }
+}
+
 /// As operators write it: `90s` is `90s`, `3600s` is `1h`.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,22 +7,33 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::Gateway;
-use super::guard::counter_of;
+use super::guard::{counted_as, counter_of};
 use super::policies::Policies;
 use crate::decision::block::Block;
 use crate::decision::client::Client;
 use crate::decision::key::{Form, KeyHash, KeyPart, KeySpec, LimitId, PartTag};
-use crate::decision::suspicion::BanSpec;
+use crate::decision::suspicion::{BanSpec, Suspicion};
 use crate::decision::time::Span;
 use crate::decision::value::{ValueFault, normalise};
 use crate::journal::{BlockId, BlockRecord, Durable, Event, EventKind, Identifier, Reason};
+use crate::store::Forgotten;
 
-/// How a note stands in what a block keeps for its maker.
+/// How a note stands in what a block keeps for its maker, on a line of its own.
 const NOTE: &str = "note:";
 
 /// What the operator wrote to a block.
 pub fn note_of(record: &BlockRecord) -> Option<&str> {
-    record.spec.as_deref()?.strip_prefix(NOTE)
+    record.spec.as_deref()?.lines().find_map(|line| line.strip_prefix(NOTE))
+}
+
+/// What a block by hand keeps: the counter that it stands for, and what was written to it.
+fn kept(counted: Option<KeyHash>, note: Option<&str>) -> Option<Box<str>> {
+    let lines: Vec<String> = counted
+        .map(|counted| counted_as(counted).into())
+        .into_iter()
+        .chain(note.map(|note| format!("{NOTE}{note}")))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n").into())
 }
 
 /// Whom an operator wants blocked.
@@ -55,14 +66,24 @@ pub enum OrderFault {
 }
 
 impl Gateway {
-    /// Blocks a value on every route that knows it. When this returns the block is on disk.
+    /// Blocks a value on every route that knows it, in the place of what added up against it. When this returns the
+    /// block is on disk.
     pub async fn block(
         &self,
         policies: &Policies,
         order: BlockOrder,
     ) -> Result<(Arc<BlockRecord>, Durable), OrderFault> {
         let now = self.clock.now();
-        let (key, identifier) = self.banned(policies, &order)?;
+        let ban = BanSpec::new(order.key.clone()).id;
+        let (key, identifier) = self.named(policies, &order, ban)?;
+        let suspicion = policies.rules.suspicion.iter().find(|rule| rule.ban.id == ban);
+        let counted = match suspicion.and_then(Suspicion::any_limit) {
+            Some(limit) => Some(self.named(policies, &order, limit.id)?.0),
+            None => None,
+        };
+        if let Some(counted) = counted {
+            self.forget(counted).await;
+        }
         let until = now.plus(order.span);
         let record = Arc::new(BlockRecord {
             id: self.block_id(now),
@@ -76,7 +97,7 @@ impl Gateway {
             created_at: now,
             block: Block { until, level: 0, forget_at: until },
             by: Some(order.by.clone()),
-            spec: order.note.as_deref().map(|note| format!("{NOTE}{note}").into()),
+            spec: kept(counted, order.note.as_deref()),
         });
         let durable = self.journal.block(Arc::clone(&record)).await;
         self.journal.note(Event {
@@ -99,11 +120,21 @@ impl Gateway {
     pub async fn release(&self, record: &BlockRecord, by: &str) -> Option<Arc<BlockRecord>> {
         let now = self.clock.now();
         // What was counted goes first: a request in between must not begin the same block again.
-        self.store.forget(record.key, now).await;
+        self.forget(record.key).await;
         if let Some(counted) = record.spec.as_deref().and_then(counter_of) {
-            self.store.forget(counted, now).await;
+            self.forget(counted).await;
         }
         self.journal.unblock(record.key, Some(by), now).await
+    }
+
+    /// Forgets a key where it is counted.
+    pub(super) async fn forget(&self, key: KeyHash) {
+        match self.store.forget(key).await {
+            Forgotten::Everywhere => {}
+            Forgotten::Here => tracing::warn!(
+                "the shared store could not be told to forget a key; other gateways go on from what they know"
+            ),
+        }
     }
 
     /// The key that `id` has for these values, and the values for people.
@@ -155,8 +186,13 @@ impl Gateway {
         Ok((writer.finish(), Identifier::new(&parts)))
     }
 
-    /// The key by which requests with these values are looked up, and the values for people.
-    fn banned(&self, policies: &Policies, order: &BlockOrder) -> Result<(KeyHash, Identifier), OrderFault> {
+    /// The key by which requests with these values are looked up under `id`, and the values for people.
+    fn named(
+        &self,
+        policies: &Policies,
+        order: &BlockOrder,
+        id: LimitId,
+    ) -> Result<(KeyHash, Identifier), OrderFault> {
         let BlockOrder { key, values, .. } = order;
         if key.parts.len() != values.len() {
             return Err(OrderFault::Values { parts: key.parts.len(), values: values.len() });
@@ -165,7 +201,7 @@ impl Gateway {
             return Err(OrderFault::Everybody);
         }
         let parts = key.parts.iter().zip(values).map(|(part, value)| (part, value.as_str()));
-        self.key_of(policies, BanSpec::new(key.clone()).id, key.form, parts)
+        self.key_of(policies, id, key.form, parts)
     }
 
     fn client(&self, policies: &Policies, text: &str) -> Result<Client, OrderFault> {

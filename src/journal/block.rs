@@ -38,6 +38,8 @@ pub enum Ended {
     Displaced = 2,
     /// Its key was hashed or its identifier sealed under a secret that is not known any more.
     Unmatched = 3,
+    /// Another gateway had blocked the same key for longer: that block went on.
+    Replaced = 4,
 }
 
 /// One block.
@@ -92,11 +94,11 @@ impl BlockId {
         Some(BlockId(digits?.into_iter().fold(0, |bits, digit| (bits << 4) | digit)))
     }
 
-    pub(super) const fn to_bytes(self) -> [u8; 16] {
+    pub const fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
 
-    pub(super) const fn from_bytes(bytes: [u8; 16]) -> BlockId {
+    pub const fn from_bytes(bytes: [u8; 16]) -> BlockId {
         BlockId(u128::from_be_bytes(bytes))
     }
 }
@@ -146,7 +148,8 @@ impl Reason {
 }
 
 impl Ended {
-    const ALL: [Ended; 4] = [Ended::Expired, Ended::Lifted, Ended::Displaced, Ended::Unmatched];
+    const ALL: [Ended; 5] =
+        [Ended::Expired, Ended::Lifted, Ended::Displaced, Ended::Unmatched, Ended::Replaced];
 
     pub const fn word(self) -> &'static str {
         match self {
@@ -154,6 +157,7 @@ impl Ended {
             Ended::Lifted => "lifted",
             Ended::Displaced => "displaced",
             Ended::Unmatched => "unmatched",
+            Ended::Replaced => "replaced",
         }
     }
 

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use super::block::{BlockId, BlockRecord, Reason};
 use crate::decision::block::Block;
 use crate::decision::key::KeyHash;
-use crate::decision::time::Timestamp;
+use crate::decision::time::{Span, Timestamp};
 
 pub use self::page::{BlockFilter, BlockPlace, BlockQuery, BlockSort, Sight};
 
@@ -61,6 +61,14 @@ pub struct Placed {
     pub displaced: Option<Arc<BlockRecord>>,
 }
 
+/// What a block of another gateway did to the book.
+pub(super) struct Adopted {
+    /// Whether a block of the same key, by another id, gave way to it.
+    pub(super) replaces: bool,
+    /// One of another key that gave way.
+    pub(super) displaced: Option<Arc<BlockRecord>>,
+}
+
 /// How many blocks are held at most, over all shards.
 pub const BLOCKS_MAX: usize = 1_000_000;
 
@@ -90,22 +98,32 @@ impl Book {
 
     /// The block of a key that is in force.
     pub fn get(&self, key: KeyHash, now: Timestamp) -> Option<Arc<BlockRecord>> {
-        self.held(key).filter(|record| record.block.until > now)
+        self.last(key).filter(|record| record.block.until > now)
+    }
+
+    /// The block of a key, in force or remembered.
+    pub fn last(&self, key: KeyHash) -> Option<Arc<BlockRecord>> {
+        if self.held.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.shard(key).read().find(key).map(|entry| Arc::clone(&entry.record))
     }
 
     /// What the next block of a key follows on: one in force, or over and not forgotten.
     pub fn earlier(&self, key: KeyHash, now: Timestamp) -> Option<Block> {
-        self.held(key).map(|record| record.block).filter(|block| block.forget_at.max(block.until) > now)
+        self.last(key).map(|record| record.block).filter(|block| block.forget_at.max(block.until) > now)
     }
 
     /// Holds a block, in memory alone: [`Journal::block`](super::Journal::block) writes it down too.
     ///
     /// A key that is blocked already keeps its block's id and time of making. Its end is not moved
-    /// nearer, but by an operator.
+    /// nearer, but by an operator. A block that is over is taken up again under its own id.
     pub fn put(&self, record: Arc<BlockRecord>, now: Timestamp) -> Placed {
         let mut shard = self.shard(record.key).write();
         let (record, is_new) = match shard.find(record.key) {
-            Some(held) if held.until > now => (prolonged(&held.record, record), false),
+            Some(held) if held.until > now || held.record.id == record.id => {
+                (prolonged(&held.record, record), false)
+            }
             Some(_) | None => (record, true),
         };
         let before = shard.by_key.len();
@@ -121,6 +139,31 @@ impl Book {
             return None;
         }
         let mut shard = self.shard(key).write();
+        let lifted = shard.remove(key);
+        self.held.fetch_sub(usize::from(lifted.is_some()), Ordering::AcqRel);
+        lifted
+    }
+
+    /// Holds a block that another gateway began or changed, in memory alone. None if what is held of the key
+    /// stands: it is the same, or lasts longer.
+    pub(super) fn adopt(&self, record: Arc<BlockRecord>, now: Timestamp) -> Option<Adopted> {
+        let mut shard = self.shard(record.key).write();
+        let held = shard.find(record.key).filter(|held| held.until > now);
+        let replaces = match held {
+            Some(held) if !gives_way(&held.record, &record) => return None,
+            Some(held) => held.record.id != record.id,
+            None => false,
+        };
+        let before = shard.by_key.len();
+        let displaced = shard.insert(record, self.shard_max);
+        self.count(before, shard.by_key.len());
+        Some(Adopted { replaces, displaced })
+    }
+
+    /// Takes the block of a key out if it is the one of this id or was made before it.
+    pub(super) fn lift_up_to(&self, key: KeyHash, last: BlockId) -> Option<Arc<BlockRecord>> {
+        let mut shard = self.shard(key).write();
+        shard.find(key).filter(|held| held.record.id <= last)?;
         let lifted = shard.remove(key);
         self.held.fetch_sub(usize::from(lifted.is_some()), Ordering::AcqRel);
         lifted
@@ -221,13 +264,6 @@ impl Book {
         is_whole && displaced.is_none_or(|displaced| displaced.block.until <= now)
     }
 
-    fn held(&self, key: KeyHash) -> Option<Arc<BlockRecord>> {
-        if self.held.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        self.shard(key).read().find(key).map(|entry| Arc::clone(&entry.record))
-    }
-
     fn count(&self, before: usize, after: usize) {
         self.held.fetch_add(after.saturating_sub(before), Ordering::AcqRel);
         self.held.fetch_sub(before.saturating_sub(after), Ordering::AcqRel);
@@ -283,6 +319,19 @@ impl fmt::Debug for Book {
 /// A keyed hash is spread evenly as it is.
 fn spread(key: KeyHash) -> u64 {
     key.as_u128() as u64
+}
+
+/// Whether a block in force gives way to one that another gateway tells of. Every gateway must come to the same,
+/// in whatever order it hears: of two blocks the one that ends later stands, and an end is moved nearer by an
+/// operator alone. Between clocks the same time differs a little.
+fn gives_way(held: &BlockRecord, told: &BlockRecord) -> bool {
+    const ALIKE: Span = Span::from_secs(1);
+    if held.id != told.id {
+        return (told.block.until, told.id) > (held.block.until, held.id);
+    }
+    let is_later = told.block.until > held.block.until.plus(ALIKE);
+    let is_nearer = held.block.until > told.block.until.plus(ALIKE);
+    is_later || is_nearer && told.reason == Reason::Operator
 }
 
 /// The block in force, as the one that came later wants it.

@@ -64,6 +64,8 @@ pub struct Event {
     pub trace_id: Option<Box<str>>,
     /// A sentence of our own, kept to 512 bytes. It stands on disk as it is: no identifiers.
     pub detail: Option<Box<str>>,
+    /// The gateway that it happened in, if that is another one.
+    pub node: Option<Arc<str>>,
 }
 
 impl EventKind {
@@ -158,6 +160,7 @@ impl Event {
             user_agent: None,
             trace_id: None,
             detail: None,
+            node: None,
         }
     }
 

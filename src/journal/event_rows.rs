@@ -13,19 +13,20 @@ use crate::decision::time::{Span, Timestamp};
 
 const HOUR: Span = Span::from_secs(3600);
 /// How often, in events, a batch looks whether something more urgent waits.
-const STRETCH: usize = 256;
+const STRETCH: usize = 64;
 
 /// What [`read`] wants of a row; `e` is the event.
 pub(super) const COLUMNS: &str = "e.id, e.kind, e.times,
     (SELECT name FROM names WHERE id = e.route), (SELECT name FROM names WHERE id = e.policy),
     (SELECT name FROM names WHERE id = e.key_kind), (SELECT name FROM names WHERE id = e.win),
-    e.sealed, e.masked, e.client, e.user_agent, e.trace_id, e.detail";
+    e.sealed, e.masked, e.client, e.user_agent, e.trace_id, e.detail,
+    (SELECT name FROM names WHERE id = e.node)";
 
 const INSERT: &str = "
 INSERT INTO events (id, kind, times, route, policy, key_kind, win, search, part_a, part_b, sealed, masked,
-    client, user_agent, trace_id, detail)
+    client, user_agent, trace_id, detail, node)
 VALUES (:id, :kind, :times, :route, :policy, :key_kind, :win, :search, :part_a, :part_b, :sealed, :masked,
-    :client, :user_agent, :trace_id, :detail)";
+    :client, :user_agent, :trace_id, :detail, :node)";
 
 const ADD_TO_HOUR: &str = "
 INSERT INTO event_hours (hour, kind, route, policy, times) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -131,6 +132,7 @@ impl<'c> Batch<'c> {
         let policy = self.name(event.policy.as_ref())?;
         let key_kind = self.name(event.key.as_ref())?;
         let window = self.name(event.window.as_ref())?;
+        let node = self.name(event.node.as_ref())?;
         let identifier = event.identifier.as_ref().map(|it| self.sealer.seal_identifier(Purpose::Event, it));
         let identifier = identifier.as_ref();
         let client = event.client.map(|address| address.to_string());
@@ -155,6 +157,7 @@ impl<'c> Batch<'c> {
                 ":user_agent": event.user_agent,
                 ":trace_id": event.trace_id,
                 ":detail": event.detail,
+                ":node": node,
             });
             match inserted {
                 Ok(_) => break,
@@ -224,17 +227,18 @@ pub(super) fn read(row: &Row<'_>, sealer: &Sealer) -> Result<EventRow, Trouble> 
         policy: row.get(4)?,
         key: row.get(5)?,
         window: row.get(6)?,
-        identifier: identifier(sealer, sealed.as_deref(), masked.as_ref()),
+        identifier: identifier(sealer, sealed.as_deref(), masked.as_deref()),
         client: client.and_then(|text| text.parse().ok()),
         user_agent: row.get(10)?,
         trace_id: row.get(11)?,
         detail: row.get(12)?,
+        node: row.get(13)?,
     };
     Ok(EventRow { cursor: EventCursor(id), event, masked })
 }
 
-fn identifier(sealer: &Sealer, sealed: Option<&[u8]>, masked: Option<&Box<str>>) -> Option<Identifier> {
-    sealer.open_identifier(Purpose::Event, sealed?, masked?.clone())
+fn identifier(sealer: &Sealer, sealed: Option<&[u8]>, masked: Option<&str>) -> Option<Identifier> {
+    sealer.open_identifier(Purpose::Event, sealed?, masked?.into())
 }
 
 fn is_taken(error: &rusqlite::Error) -> bool {

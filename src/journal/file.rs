@@ -18,7 +18,8 @@ use crate::decision::time::Timestamp;
 
 /// Where the file is, and what it is sealed with.
 pub(super) struct Place {
-    pub(super) folder: PathBuf,
+    /// None where nothing can be kept: the file is away then, for as long as the process lives.
+    pub(super) folder: Option<PathBuf>,
     pub(super) sealer: Sealer,
     /// A fixed text hashed like keys are: other hashes mean that keys cannot be matched any more.
     pub(super) hash_check: KeyHash,
@@ -29,8 +30,6 @@ pub(super) struct Place {
 /// The file, open to write. Only one of a process is.
 pub(super) struct JournalFile {
     pub(super) connection: Connection,
-    /// Whether blocks that were in force had to be ended when it was opened.
-    pub(super) is_foreign: bool,
     /// Keeps apart events of one microsecond.
     pub(super) low: u16,
 }
@@ -57,8 +56,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 const SEAL_CHECK: &[u8] = b"tollgate";
 
 impl Place {
-    pub(super) fn path(&self) -> PathBuf {
-        self.folder.join(NAME)
+    fn folder(&self) -> Result<&Path, Trouble> {
+        self.folder.as_deref().ok_or_else(|| Trouble::Away("there is no folder for it".to_owned()))
     }
 }
 
@@ -66,8 +65,9 @@ impl JournalFile {
     /// Opens the file, or makes it; brings it to today's version; shows by a write that it can be
     /// written.
     pub(super) fn open(place: &Place, now: Timestamp) -> Result<JournalFile, Trouble> {
-        let path = place.path();
-        create(&place.folder, &path).map_err(|error| Trouble::Away(error.to_string()))?;
+        let folder = place.folder()?;
+        let path = folder.join(NAME);
+        create(folder, &path).map_err(|error| Trouble::Away(error.to_string()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -77,9 +77,12 @@ impl JournalFile {
         }
         // Takes effect in a new file alone.
         connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        // The log goes into the file every 16 MiB: rarely enough that pages of the indexes, which are hit
+        // at random, are not written once an event, and often enough that it is done within moments.
         connection.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY;
-             PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -16384;",
+             PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;
+             PRAGMA cache_size = -65536;",
         )?;
         if let Some(pages) = place.pages_max {
             connection.pragma_update(None, "max_page_count", pages)?;
@@ -87,7 +90,7 @@ impl JournalFile {
         if version > 0 {
             check(&connection, &path)?;
         }
-        let mut file = JournalFile { connection, is_foreign: false, low: 0 };
+        let mut file = JournalFile { connection, low: 0 };
         file.migrate(version)?;
         file.recognise(place, now)?;
         Ok(file)
@@ -112,6 +115,23 @@ impl JournalFile {
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
         Ok(free - STEP > KEPT)
+    }
+
+    /// Notes up to where other gateways were heard: whoever opens the file next goes on from there.
+    pub(super) fn note_place(&self, place: &str) -> Result<(), Trouble> {
+        let note = "INSERT OR REPLACE INTO meta (name, value) VALUES ('heard_up_to', ?1)";
+        self.connection.execute(note, [place])?;
+        Ok(())
+    }
+
+    /// The place that was noted last. Gone then: after a crash it would be an old one.
+    pub(super) fn take_place(&self) -> Result<Option<Box<str>>, Trouble> {
+        let take = "DELETE FROM meta WHERE name = 'heard_up_to' RETURNING value";
+        let mut statement = self.connection.prepare(take)?;
+        let mut rows = statement.query([])?;
+        let place = rows.next()?.map(|row| row.get(0)).transpose()?;
+        while rows.next()?.is_some() {}
+        Ok(place)
     }
 
     fn migrate(&mut self, from: i64) -> Result<(), Trouble> {
@@ -145,14 +165,13 @@ impl JournalFile {
         }
         note.execute(("opened_at", now.as_micros().cast_signed()))?;
         drop(note);
-        self.is_foreign = !is_hashed_alike || !is_sealed_alike;
-        if self.is_foreign {
+        if !is_hashed_alike || !is_sealed_alike {
             let ended = change.execute(schema::END_ALL, (now.as_micros().cast_signed(),))?;
             tracing::warn!(
                 ended,
                 hashed_alike = is_hashed_alike,
                 sealed_alike = is_sealed_alike,
-                "the journal was written under other secrets: the blocks in it cannot be matched to requests and have ended"
+                "the journal was written under other secrets: its blocks cannot be matched to requests and have ended"
             );
         }
         change.commit()?;
@@ -163,7 +182,7 @@ impl JournalFile {
 /// A connection that reads, of a file of today's version.
 pub(super) fn open_to_read(place: &Place) -> Result<Connection, Trouble> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(place.path(), flags)?;
+    let connection = Connection::open_with_flags(place.folder()?.join(NAME), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     match version(&connection)? {
         schema::VERSION => Ok(connection),
@@ -175,9 +194,10 @@ pub(super) fn open_to_read(place: &Place) -> Result<Connection, Trouble> {
 /// Moves a broken file and its log out of the way; the oldest of those that were moved before go.
 pub(super) fn set_aside(place: &Place, now: Timestamp) -> Result<(), Trouble> {
     let away = |error: io::Error| Trouble::Away(format!("a broken file cannot be moved aside: {error}"));
-    let path = place.path();
+    let folder = place.folder()?;
+    let path = folder.join(NAME);
     let prefix = format!("{NAME}.broken-");
-    let broken = place.folder.join(format!("{prefix}{}", now.as_micros() / 1_000_000));
+    let broken = folder.join(format!("{prefix}{}", now.as_micros() / 1_000_000));
     fs::rename(&path, &broken).map_err(away)?;
     // The log belongs to the file it was written for: left behind, it would be read into the next.
     for (suffix, is_kept) in [("-wal", true), ("-shm", false)] {
@@ -192,7 +212,7 @@ pub(super) fn set_aside(place: &Place, now: Timestamp) -> Result<(), Trouble> {
             Ok(()) | Err(_) => {}
         }
     }
-    let mut kept: Vec<PathBuf> = fs::read_dir(&place.folder)
+    let mut kept: Vec<PathBuf> = fs::read_dir(folder)
         .map_err(away)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.file_name().is_some_and(|name| is_broken(&name.to_string_lossy(), &prefix)))

@@ -83,6 +83,14 @@ impl Identifier {
         bytes.is_empty().then(|| Identifier::joined(parts.into_iter(), masked))
     }
 
+    /// Of values that another gateway names, beside its masked form.
+    pub(super) fn of_parts<'a>(parts: impl Iterator<Item = &'a str>, masked: &str) -> Identifier {
+        let parts: SmallVec<[Box<str>; 4]> =
+            parts.take(PARTS_MAX).map(|part| text::clean(part, PART_MAX)).collect();
+        let masked = text::clean(masked, PARTS_MAX * PART_MAX);
+        Identifier::joined(parts.iter().map(AsRef::as_ref), masked)
+    }
+
     /// One that cannot be unsealed any more: all that is known is how it was shown.
     pub(super) fn only_masked(masked: Box<str>) -> Identifier {
         Identifier::joined(std::iter::once(&*masked), masked.clone())

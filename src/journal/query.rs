@@ -1,7 +1,6 @@
 //! What operators ask of the file. Each question has a connection of its own, so that nothing of it
 //! goes stale when the file is replaced, and a long one holds up nobody.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use rusqlite::{Connection, ToSql};
@@ -67,20 +66,19 @@ pub(super) fn events(
     sealer: &Sealer,
     filter: &EventFilter<'_>,
 ) -> Result<Vec<EventRow>, Trouble> {
-    let Some(arms) = arms(connection, sealer, filter)? else { return Ok(Vec::new()) };
+    let Some(stretches) = stretches(connection, sealer, filter)? else { return Ok(Vec::new()) };
     let limit = limit(filter.limit);
-    let mut sql = format!("SELECT {} FROM (", event_rows::COLUMNS);
-    for (index, arm) in arms.iter().enumerate() {
-        let union = if index > 0 { " UNION " } else { "" };
-        // Writing to a string cannot fail.
-        let _ = write!(
-            sql,
-            "{union}SELECT id FROM (SELECT id FROM events WHERE {arm} id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT {limit})"
-        );
-    }
-    let _ = write!(
-        sql,
-        " ORDER BY id DESC LIMIT {limit}) AS hit CROSS JOIN events AS e ON e.id = hit.id ORDER BY hit.id DESC"
+    let newest = |stretch: &String| {
+        format!(
+            "SELECT id FROM (SELECT id FROM {stretch} AND id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT {limit})"
+        )
+    };
+    let newest: Vec<String> = stretches.iter().map(newest).collect();
+    let sql = format!(
+        "SELECT {} FROM ({} ORDER BY id DESC LIMIT {limit}) AS hit CROSS JOIN events AS e ON e.id = hit.id
+         ORDER BY hit.id DESC",
+        event_rows::COLUMNS,
+        newest.join(" UNION ")
     );
     let first = filter.since.map_or(0, event_rows::first_id);
     let end = filter.until.map_or(i64::MAX, event_rows::first_id);
@@ -94,9 +92,11 @@ pub(super) fn events(
     Ok(found)
 }
 
-/// One condition for each stretch of an index that must be read, each newest first: a list in one
-/// condition would be read whole before it is sorted. `None` if a name of the filter is in no row.
-fn arms(
+/// The stretches of indexes, each in the order of time, that hold what the filter wants: the newest
+/// of all are among the newest of each. A list in one condition would be read whole before it is
+/// sorted, and left to itself SQLite takes whichever index it likes. `None` if a name of the filter is
+/// in no row.
+pub(super) fn stretches(
     connection: &Connection,
     sealer: &Sealer,
     filter: &EventFilter<'_>,
@@ -110,40 +110,37 @@ fn arms(
     let (Some(route), Some(policy)) = (numbered(filter.route)?, numbered(filter.policy)?) else {
         return Ok(None);
     };
-    let is_any_kind = filter.kinds.is_empty();
+    let kinds = if filter.kinds.is_empty() { &EventKind::ALL[..] } else { filter.kinds };
+    let mut kinds: Vec<i64> = kinds.iter().map(|kind| *kind as i64).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
     if filter.identifier.is_some() || filter.client.is_some() {
-        // With a plus a column says that its index is not wanted.
-        let mut rest = String::new();
-        for (column, value) in [("+route", route), ("+policy", policy)] {
-            if let Some(value) = value {
-                let _ = write!(rest, "{column} = {value} AND ");
-            }
-        }
-        if !is_any_kind {
-            let kinds: Vec<String> = filter.kinds.iter().map(|kind| (*kind as i64).to_string()).collect();
-            let _ = write!(rest, "+kind IN ({}) AND ", kinds.join(", "));
+        let kinds: Vec<String> = kinds.iter().map(i64::to_string).collect();
+        let mut rest = format!(" AND kind IN ({})", kinds.join(", "));
+        for (column, value) in [("route", route), ("policy", policy)] {
+            rest.extend(value.map(|value| format!(" AND {column} = {value}")));
         }
         // An address is written by us: there is nothing in it that could end the text.
-        let client = filter.client.map(|address| format!("client = '{address}' AND "));
+        let client = filter.client.map(|address| format!("client = '{address}'"));
         let Some(identifier) = filter.identifier else {
-            return Ok(Some(client.map(|client| vec![format!("{client}{rest}")]).unwrap_or_default()));
+            let by = |client| format!("events INDEXED BY events_client WHERE {client}{rest}");
+            return Ok(Some(client.map(by).into_iter().collect()));
         };
         let hash = sealer.search(identifier);
-        if let Some(client) = client {
-            let _ = write!(rest, "+{client}");
-        }
-        let columns = ["search", "part_a", "part_b"];
-        return Ok(Some(columns.map(|column| format!("{column} = {hash} AND {rest}")).into()));
+        rest.extend(client.map(|client| format!(" AND {client}")));
+        let by = |column| format!("events INDEXED BY events_{column} WHERE {column} = {hash}{rest}");
+        return Ok(Some(["search", "part_a", "part_b"].map(by).into()));
     }
-    let named = match (route, policy) {
-        (None, None) if is_any_kind => return Ok(Some(vec![String::new()])),
-        (None, None) => String::new(),
-        (Some(route), None) => format!("route = {route} AND "),
-        (None, Some(policy)) => format!("policy = {policy} AND "),
-        (Some(route), Some(policy)) => format!("policy = {policy} AND +route = {route} AND "),
+    let stretch = match (route, policy) {
+        (None, None) if filter.kinds.is_empty() => return Ok(Some(vec!["events WHERE true".to_owned()])),
+        (None, None) => "events INDEXED BY events_kind WHERE true".to_owned(),
+        (Some(route), None) => format!("events INDEXED BY events_route WHERE route = {route}"),
+        (None, Some(policy)) => format!("events INDEXED BY events_policy WHERE policy = {policy}"),
+        (Some(route), Some(policy)) => {
+            format!("events INDEXED BY events_policy WHERE policy = {policy} AND route = {route}")
+        }
     };
-    let kinds = if is_any_kind { &EventKind::ALL[..] } else { filter.kinds };
-    Ok(Some(kinds.iter().map(|kind| format!("{named}kind = {} AND ", *kind as i64)).collect()))
+    Ok(Some(kinds.iter().map(|kind| format!("{stretch} AND kind = {kind}")).collect()))
 }
 
 pub(super) fn ended_blocks(
@@ -152,19 +149,24 @@ pub(super) fn ended_blocks(
     filter: &EndedFilter<'_>,
     now: Timestamp,
 ) -> Result<Vec<EndedBlock>, Trouble> {
-    let mut sql = format!(
-        "SELECT {} FROM blocks WHERE ends_at >= ?1 AND ends_at < ?2 AND (ends_at, seq) < (?3, ?4)",
-        block_rows::COLUMNS
+    let (index, which) = match (filter.identifier, filter.reason) {
+        (None, None) => ("INDEXED BY blocks_end", String::new()),
+        (None, Some(reason)) => ("INDEXED BY blocks_reason", format!(" AND reason = {}", reason as i64)),
+        (Some(identifier), reason) => {
+            let hash = sealer.search(identifier);
+            let by =
+                |column| format!("SELECT seq FROM blocks INDEXED BY blocks_{column} WHERE {column} = {hash}");
+            let found = ["search", "part_a", "part_b"].map(by).join(" UNION ");
+            let reason = reason.map(|reason| format!(" AND reason = {}", reason as i64)).unwrap_or_default();
+            ("NOT INDEXED", format!(" AND seq IN ({found}){reason}"))
+        }
+    };
+    let sql = format!(
+        "SELECT {} FROM blocks {index} WHERE ends_at >= ?1 AND ends_at < ?2 AND (ends_at, seq) < (?3, ?4){which}
+         ORDER BY ends_at DESC, seq DESC LIMIT {}",
+        block_rows::COLUMNS,
+        limit(filter.limit)
     );
-    // Writing to a string cannot fail.
-    if let Some(reason) = filter.reason {
-        let _ = write!(sql, " AND reason = {}", reason as i64);
-    }
-    if let Some(identifier) = filter.identifier {
-        let hash = sealer.search(identifier);
-        let _ = write!(sql, " AND (search = {hash} OR part_a = {hash} OR part_b = {hash})");
-    }
-    let _ = write!(sql, " ORDER BY ends_at DESC, seq DESC LIMIT {}", limit(filter.limit));
     let since = filter.since.map_or(0, micros);
     let over = micros(now).saturating_add(1);
     let until = filter.until.map_or(over, |until| micros(until).min(over));

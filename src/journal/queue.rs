@@ -41,6 +41,8 @@ pub(super) struct Work {
     /// Changes were left out: the file must be made to agree with the book.
     pub(super) is_behind: bool,
     pub(super) tidy: Option<Timestamp>,
+    /// Up to where other gateways were heard.
+    pub(super) heard_up_to: Option<Box<str>>,
     /// The file of this generation was found broken by who read it.
     pub(super) broken: Option<u64>,
     /// Nobody needs the writer any more, or these wait for all to be written.
@@ -105,6 +107,11 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    pub(super) fn note_place(&self, place: &str) {
+        self.state.lock().work.heard_up_to = Some(place.into());
+        self.wake.notify_one();
+    }
+
     pub(super) fn tell_broken(&self, generation: u64) {
         self.state.lock().work.broken = Some(generation);
         self.wake.notify_one();
@@ -131,7 +138,8 @@ impl Queue {
     /// Takes nothing any more, if nothing came since the last look.
     pub(super) fn shut_if_empty(&self) -> bool {
         let mut state = self.state.lock();
-        state.is_shut = state.work.events.is_empty() && state.work.changes.is_empty();
+        state.is_shut =
+            state.work.events.is_empty() && state.work.changes.is_empty() && state.work.heard_up_to.is_none();
         state.is_shut
     }
 
@@ -173,6 +181,7 @@ impl Work {
             || self.events.len() >= BATCH
             || self.is_behind
             || self.tidy.is_some()
+            || self.heard_up_to.is_some()
             || self.broken.is_some()
             || self.is_last
     }

@@ -14,11 +14,11 @@ use crate::clock::ManualClock;
 use crate::decision::block::Block;
 use crate::telemetry::Metrics;
 
-const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-const DAY: Span = Span::from_secs(86_400);
+pub(super) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(super) const DAY: Span = Span::from_secs(86_400);
 
 /// A folder, a clock and what was counted; journals come and go on it.
-struct Desk {
+pub(super) struct Desk {
     folder: tempfile::TempDir,
     clock: Clock,
     hand: ManualClock,
@@ -26,7 +26,7 @@ struct Desk {
 }
 
 impl Desk {
-    fn new() -> Desk {
+    pub(super) fn new() -> Desk {
         let (clock, hand) = Clock::manual(START);
         let folder = tempfile::tempdir().unwrap();
         Desk { folder, clock, hand, metrics: Metrics::new().unwrap() }
@@ -34,7 +34,7 @@ impl Desk {
 
     fn spec(&self) -> JournalSpec {
         JournalSpec {
-            folder: self.data(),
+            folder: Some(self.data()),
             retention: Span::from_secs(30 * 86_400),
             seal_key: [7; 32],
             hash_check: KeyHash::from_u128(42),
@@ -49,7 +49,7 @@ impl Desk {
         self.data().join(name)
     }
 
-    fn open(&self) -> Journal {
+    pub(super) fn open(&self) -> Journal {
         self.open_as(self.spec(), Pace::default())
     }
 
@@ -86,7 +86,7 @@ impl Desk {
 }
 
 /// Waits for what the writer does in its own time.
-fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(super) fn eventually(what: &str, holds: impl Fn() -> bool) {
     for _ in 0..15_000 {
         if holds() {
             return;
@@ -96,12 +96,12 @@ fn eventually(what: &str, holds: impl Fn() -> bool) {
     panic!("{what}: not within half a minute");
 }
 
-fn key(number: u64) -> KeyHash {
+pub(super) fn key(number: u64) -> KeyHash {
     KeyHash::from_u128(u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835))
 }
 
 /// A block of the key of this number, from now on for so many seconds.
-fn block(number: u64, now: Timestamp, lasts_s: u64) -> Arc<BlockRecord> {
+pub(super) fn block(number: u64, now: Timestamp, lasts_s: u64) -> Arc<BlockRecord> {
     let mut random = [0; 10];
     random[2..].copy_from_slice(&number.to_be_bytes());
     let until = now.plus(Span::from_secs(lasts_s));

@@ -94,6 +94,10 @@ impl Writer {
         }
         self.write_changes(work.changes);
         self.write_events(&work.events);
+        if let Some(place) = work.heard_up_to {
+            // Without it the events of the time in between are missed, no more.
+            let _ = self.attempt(|file, _| file.note_place(&place));
+        }
         if work.is_behind {
             self.chores.retain(|chore| !matches!(chore, Chore::EndStrangers | Chore::PutShard(_)));
             self.chores.extend(tidy::agreement(&self.shared.book));
@@ -188,6 +192,7 @@ impl Writer {
         if !self.is_loaded {
             let was_blank = book.is_blank();
             agrees = file.load(&place.sealer, book, clock.now())? && was_blank;
+            *self.shared.heard_up_to.lock() = file.take_place()?;
             self.is_loaded = true;
         }
         self.file = Some(file);

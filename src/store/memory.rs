@@ -4,11 +4,14 @@
 //! asked, then every counter is charged: all or none, without refunds and without deadlock.
 
 mod blocks;
+mod frozen;
 mod shard;
 mod slab;
 
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
+
+pub(super) use self::frozen::Thawing;
 
 use self::shard::Shard;
 use super::StoreSize;
@@ -45,7 +48,11 @@ impl MemoryStore {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         // Few keys, few shards: else the rounding would exceed the bound.
         let shards = (cores * 4).next_power_of_two().max(MemoryStore::SHARDS_MIN);
-        let shards = shards.min((keys_max / 16).next_power_of_two().max(1));
+        MemoryStore::with_shards(keys_max, shards.min((keys_max / 16).next_power_of_two().max(1)))
+    }
+
+    /// With a number of shards that is a power of two.
+    fn with_shards(keys_max: usize, shards: usize) -> MemoryStore {
         let each = (keys_max / shards).max(1);
         MemoryStore {
             shards: (0..shards).map(|_| Padded(Mutex::new(Shard::new(each)))).collect(),

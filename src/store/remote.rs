@@ -1,47 +1,14 @@
 //! The one thing that a shared store must be able to do: run a script over some keys, atomically.
 
+pub(super) mod call;
 pub(super) mod error_reply;
 
-use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-use smallvec::SmallVec;
 use thiserror::Error;
 
+use self::call::{Answer, Bundle, Call, Piece};
 use super::redis::{RedisCluster, RedisNode};
 use super::upstash::Upstash;
 use crate::telemetry::StoreFailure;
-
-/// A script with the SHA-1 by which a server knows it.
-#[derive(Debug)]
-pub(super) struct Script {
-    pub(super) source: String,
-    pub(super) sha1: String,
-}
-
-impl Script {
-    /// SHA-1 is how the protocol names scripts; nothing depends on its strength.
-    pub(super) fn new(source: &str) -> Script {
-        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, source.as_bytes());
-        let sha1 = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        Script { source: source.to_owned(), sha1 }
-    }
-}
-
-/// One run of a script. All keys lie in one slot where the store is a cluster.
-#[derive(Debug)]
-pub(super) struct Call<'s> {
-    pub(super) script: &'s Script,
-    pub(super) keys: SmallVec<[String; 4]>,
-    /// Not text: limits are packed.
-    pub(super) args: SmallVec<[Vec<u8>; 8]>,
-}
-
-/// One element of the array that a script answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
-    Nil,
-    Int(i64),
-    Bytes(Vec<u8>),
-}
 
 /// A part of a store that fails by itself: it has a breaker of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +68,21 @@ impl StoreError {
         }
     }
 
+    /// Whether it is sure that the call changed nothing, and another try may find the store in order.
+    pub(super) fn nothing_ran(&self) -> bool {
+        match self {
+            StoreError::ReadOnly | StoreError::Loading | StoreError::Cluster(_) => true,
+            // A connection may end after a call was run and before it was answered.
+            StoreError::Disconnected(_)
+            | StoreError::Timeout
+            | StoreError::Auth(_)
+            | StoreError::OutOfMemory
+            | StoreError::WrongType
+            | StoreError::Garbage(_)
+            | StoreError::Refused(_) => false,
+        }
+    }
+
     pub(super) fn weight(&self) -> Weight {
         match self {
             StoreError::Disconnected(_)
@@ -150,13 +132,23 @@ impl Remote {
         }
     }
 
-    /// Runs a script: one round trip if the server knows it, two if not. Never retried where it
-    /// may have run. The caller holds the deadline; dropping the future is safe.
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
+    /// Runs a script: one round trip if the server knows it, two if not; half of one more if the
+    /// call waits for another that is under way. Never retried where it may have run. The caller
+    /// holds the deadline; dropping the future is safe.
+    pub(super) async fn run(&self, call: Call) -> Result<Answer, StoreError> {
         match self {
             Remote::Node(node) => node.run(call).await,
-            Remote::Cluster(cluster) => cluster.run(call).await,
-            Remote::Upstash(upstash) => upstash.run(call).await,
+            Remote::Cluster(cluster) => cluster.run(&call).await,
+            Remote::Upstash(upstash) => upstash.run(&call).await,
+        }
+    }
+
+    /// Runs a script that decides no requests, by itself; otherwise as [`Remote::run`].
+    pub(super) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        match self {
+            Remote::Node(node) => node.run_bundle(bundle).await,
+            Remote::Cluster(cluster) => cluster.run_bundle(bundle).await,
+            Remote::Upstash(upstash) => upstash.run_bundle(bundle).await,
         }
     }
 

@@ -6,26 +6,35 @@
 //! A limit is packed as little-endian numbers:
 //!
 //! ```text
-//! kind u8 (0 windows, 1 smooth) | enforced u8 | cost u32 | longest u48 ms | has a block u8 | windows u8 | ring u8
+//! kind u8 (0 windows, 1 smooth, 2 failures, 3 backoff) | enforced u8 | cost u32 | longest u48 ms | has a block u8 | windows u8 | ring u8
 //! windows × (max u32, span u48 ms)   or   burst u32, period u64 ns
+//!                                    or   base u48 ms, factor u32 %, max u48 ms, forget u48 ms
 //! block: span u48 ms, factor u32 %, max u48 ms, forget u48 ms
+//! flags u8: 1 if requests of a blocked key prolong its block, 2 if its key names an account
 //! ```
 //!
 //! `ring` is how many exact times the windows of up to 64 need. How states are packed is told at
 //! [`Packed`].
 
+mod settle;
+
 use std::sync::LazyLock;
 
 use smallvec::SmallVec;
 
-use super::remote::{Call, Piece, Script, StoreError};
+use super::remote::StoreError;
+use super::remote::call::{Answer, Call, Entry, Script, Terms};
 use crate::decision::block::Block;
 use crate::decision::counter::{Packed, Unreadable};
-use crate::decision::limit::{BlockRule, Limit, Mode, Rule};
-use crate::decision::tally::{Charge, Judgement, Tally};
+use crate::decision::limit::{BlockRule, Limit, Mode, Rule, WhileBlocked};
+use crate::decision::tally::{Charge, Held, Judgement, Tally};
 use crate::decision::time::Timestamp;
 
-static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script/take.lua")));
+pub(super) use self::settle::{After, Closed, forget, settle};
+
+static TAKE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(concat!(include_str!("script/states.lua"), include_str!("script/take.lua")))
+});
 static REFUND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script/refund.lua")));
 
 /// What a store did with the charges of one call.
@@ -55,52 +64,59 @@ pub(super) struct Outcome {
 /// Charges all of `charges`, or none. `names` are those of their keys.
 pub(super) fn take(
     charges: &[Charge<'_>],
-    names: SmallVec<[String; 4]>,
+    names: impl Iterator<Item = String>,
     time: Option<Timestamp>,
-) -> Call<'static> {
+) -> Call {
     let time = time.map(|now| now.as_micros().to_string()).unwrap_or_default();
-    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + 2 * charges.len());
-    args.push(time.into_bytes());
-    for charge in charges {
-        args.push(pack(charge.limit));
-        args.push(kept_ms(charge.limit).to_string().into_bytes());
-    }
-    Call { script: &TAKE, keys: names, args }
+    Call { script: &TAKE, head: time, entries: entries(charges, names) }
 }
 
 /// Takes back what `taken` charged.
-pub(super) fn refund(charges: &[Charge<'_>], names: SmallVec<[String; 4]>, taken: &Taken) -> Call<'static> {
-    let mut args: SmallVec<[Vec<u8>; 8]> = SmallVec::with_capacity(1 + charges.len());
-    args.push(taken.now.ceil_millis().to_string().into_bytes());
-    args.extend(charges.iter().map(|charge| pack(charge.limit)));
-    Call { script: &REFUND, keys: names, args }
+pub(super) fn refund(charges: &[Charge<'_>], names: impl Iterator<Item = String>, taken: &Taken) -> Call {
+    Call { script: &REFUND, head: taken.now.ceil_millis().to_string(), entries: entries(charges, names) }
+}
+
+fn entries(charges: &[Charge<'_>], names: impl Iterator<Item = String>) -> SmallVec<[Entry; 2]> {
+    let terms = |limit: &Limit| Terms { limit: pack(limit), kept_ms: kept_ms(limit) };
+    names.zip(charges).map(|(key, charge)| Entry { key, terms: terms(charge.limit) }).collect()
+}
+
+/// The states that a script answered with.
+fn states<'c>(
+    answer: &Answer,
+    charges: impl Iterator<Item = &'c Charge<'c>>,
+) -> Result<SmallVec<[Packed; 4]>, StoreError> {
+    let read = |(charge, state): (&Charge<'_>, &Option<Vec<u8>>)| match state {
+        None => Ok(Packed::default()),
+        Some(bytes) => Packed::read(bytes, &charge.limit.rule).map_err(|Unreadable| StoreError::WrongType),
+    };
+    charges.zip(&answer.states).map(read).collect()
 }
 
 impl Taken {
     /// Reads what the script of [`take`] answered.
-    pub(super) fn read(pieces: Vec<Piece>, charges: &[Charge<'_>]) -> Result<Taken, StoreError> {
-        let garbage = |what: &str| StoreError::Garbage(what.into());
-        let mut pieces = pieces.into_iter();
-        let mut number = || match pieces.next() {
-            Some(Piece::Int(number)) => u64::try_from(number).map_err(|_| garbage("a number below zero")),
-            Some(Piece::Bytes(_) | Piece::Nil) | None => Err(garbage("no number where one should be")),
-        };
-        let (seconds, micros, charged) = (number()?, number()?, number()? == 1);
-        let now = Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros));
-        let states = charges.iter().map(|charge| match pieces.next() {
-            Some(Piece::Nil) => Ok(Packed::default()),
-            Some(Piece::Bytes(bytes)) => {
-                Packed::read(&bytes, &charge.limit.rule).map_err(|Unreadable| StoreError::WrongType)
-            }
-            Some(Piece::Int(_)) | None => Err(garbage("no state where one should be")),
-        });
-        let taken = Taken { now, charged, states: states.collect::<Result<_, StoreError>>()? };
+    pub(super) fn read(answer: &Answer, charges: &[Charge<'_>]) -> Result<Taken, StoreError> {
+        let (now, charged) = (answer.now, answer.said == 1);
+        let taken = Taken { now, charged, states: states(answer, charges.iter())? };
         let admitted = charges.iter().zip(&taken.states).all(|(charge, state)| {
             charge.limit.mode == Mode::Shadow
                 || judge(charge.limit, state, now).0.judgement == Judgement::Admits
         });
         // The script and this program read one state alike, or one of them is not to be trusted.
-        if admitted == charged { Ok(taken) } else { Err(garbage("a verdict that does not fit its states")) }
+        if admitted == charged {
+            Ok(taken)
+        } else {
+            Err(StoreError::Garbage("a verdict that does not fit its states".into()))
+        }
+    }
+
+    /// Those of the charges that were made. One in shadow mode may not have been.
+    pub(super) fn made<'c>(&self, charges: &[Charge<'c>]) -> SmallVec<[Charge<'c>; 4]> {
+        let admits = |(charge, state): &(&Charge<'_>, &Packed)| {
+            judge(charge.limit, state, self.now).0.judgement == Judgement::Admits
+        };
+        let made = charges.iter().zip(&self.states).filter(|_| self.charged).filter(admits);
+        made.map(|(charge, _)| *charge).collect()
     }
 
     /// What each charge met, and what its key holds once all is settled, in the store's time.
@@ -111,10 +127,11 @@ impl Taken {
     ) -> impl Iterator<Item = Outcome> + 't {
         let stays = self.charged && settled == Settled::Admitted;
         charges.iter().zip(&self.states).map(move |(Charge { limit, .. }, state)| {
-            let (tally, block) = judge(limit, state, self.now);
+            let (mut tally, block) = judge(limit, state, self.now);
             let mut after = Packed { block, ..state.clone() };
             if stays && tally.judgement == Judgement::Admits {
                 after.counter.charge(&limit.rule, limit.cost.get(), self.now);
+                tally.held = limit.rule.counts_failures().then_some(Held::Store(self.now));
             }
             Outcome { tally, after }
         })
@@ -126,9 +143,9 @@ fn judge(limit: &Limit, state: &Packed, now: Timestamp) -> (Tally, Option<Block>
     if let Some(block) = state.block
         && block.until > now
     {
-        let blocked =
-            Tally { judgement: Judgement::Blocked { until: block.until, began: None }, ..Tally::unasked() };
-        return (blocked, state.block);
+        let block = block.after_another(limit.block.as_ref(), now).unwrap_or(block);
+        let judgement = Judgement::Blocked { until: block.until, began: None };
+        return (Tally { judgement, ..Tally::unasked() }, Some(block));
     }
     let mut tally = state.counter.tally(&limit.rule, limit.cost.get(), now);
     match (tally.judgement, &limit.block) {
@@ -180,12 +197,18 @@ fn pack(limit: &Limit) -> Vec<u8> {
             bytes.extend(u48(backoff.forget.as_millis()));
         }
     }
-    if let Some(BlockRule { span, factor_percent, max, forget, while_blocked: _ }) = &limit.block {
+    let mut flags = if limit.key.names_an_account() { 2 } else { 0 };
+    if let Some(BlockRule { span, factor_percent, max, forget, while_blocked }) = &limit.block {
         bytes.extend(u48(span.as_millis()));
         bytes.extend(factor_percent.to_le_bytes());
         bytes.extend(u48(max.as_millis()));
         bytes.extend(u48(forget.as_millis()));
+        flags |= match while_blocked {
+            WhileBlocked::Stands => 0,
+            WhileBlocked::Prolongs => 1,
+        };
     }
+    bytes.push(flags);
     bytes
 }
 

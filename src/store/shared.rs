@@ -1,8 +1,10 @@
 //! A store that several gateways share, with what a node needs to do without it for a while:
 //! a deadline, a breaker, what the node knows already, and what each limit says then.
 
+mod attempts;
 mod breaker;
 mod deny;
+mod exchange;
 mod watch;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -18,13 +20,14 @@ use tokio::time::timeout;
 use self::breaker::{Breaker, Tripped};
 use self::deny::{Asker, DenyCache};
 use super::memory::MemoryStore;
-use super::remote::{Call, Lane, Piece, Remote, StoreError};
+use super::remote::call::{Answer, Call};
+use super::remote::{Lane, Remote, StoreError};
 use super::script::{self, Outcome, Settled, Taken};
 use super::spec::{Place, RedisPlace, SharedSpec};
 use crate::clock::Clock;
 use crate::decision::key::{KeyHash, KeyHasher};
 use crate::decision::limit::{Mode, OnStoreError};
-use crate::decision::tally::{Aftermath, Charge, Held, Judgement, Settlement, Tallies, Tally};
+use crate::decision::tally::{Charge, Held, Judgement, Tallies, Tally};
 use crate::decision::time::{Span, Timestamp};
 use crate::telemetry::StoreMetrics;
 
@@ -61,6 +64,8 @@ pub(super) struct SharedStore {
 struct Group {
     lane: Lane,
     members: SmallVec<[usize; 4]>,
+    /// Of the keys; gone once they are asked.
+    names: SmallVec<[String; 2]>,
 }
 
 /// The version of names and of what stands under them: gateways of two versions keep apart.
@@ -105,49 +110,14 @@ impl SharedStore {
         if let Some(refused) = self.refused_in_node(charges, now, Asker::Taker) {
             return refused;
         }
-        let names: SmallVec<[String; 4]> = charges.iter().map(|charge| self.name(charge.key)).collect();
-        let groups = self.groups(&names);
-        let charge = |group| self.charge(charges, &names, group, now);
-        let taken: SmallVec<[Result<Taken, StoreError>; 2]> = match groups.as_slice() {
+        let mut groups = self.groups(charges);
+        let charge = |group| self.charge(charges, group, now);
+        let taken: SmallVec<[Result<Taken, StoreError>; 2]> = match groups.as_mut_slice() {
             // Nothing to wait for others with.
             [only] => smallvec![charge(only).await],
-            several => join_all(several.iter().map(charge)).await.into(),
+            several => join_all(several.iter_mut().map(charge)).await.into(),
         };
-        self.settle(charges, &names, &groups, &taken, now).await
-    }
-
-    /// See [`super::Store::settle`].
-    pub(super) async fn settle_attempts(
-        &self,
-        settlements: &[Settlement<'_>],
-        now: Timestamp,
-    ) -> SmallVec<[Aftermath; 4]> {
-        let ahead_us = self.ahead_us.load(Ordering::Acquire);
-        let mut all: SmallVec<[Aftermath; 4]> = settlements.iter().map(|_| Aftermath::unknown()).collect();
-        for (settlement, place) in settlements.iter().zip(&mut all) {
-            match settlement.held {
-                Held::Store(_) => {}
-                Held::Node(_) => {
-                    let charge = Charge {
-                        key: self.rekey.rekey(settlement.charge.key),
-                        limit: settlement.charge.limit,
-                    };
-                    let own = Settlement { charge, ..*settlement };
-                    if let Some(settled) = self.local.settle(&[own], shift(now, ahead_us)).pop() {
-                        let judgement =
-                            settled.judgement.with_times(|at| shift(at, ahead_us.saturating_neg()));
-                        *place = Aftermath { judgement, ..settled };
-                    }
-                }
-            }
-        }
-        all
-    }
-
-    /// See [`super::Store::forget`].
-    pub(super) async fn forget(&self, key: KeyHash, _: Timestamp) {
-        self.local.forget(self.rekey.rekey(key));
-        self.denied.forget(key);
+        self.settle(charges, &groups, &taken, now).await
     }
 
     /// What this node knows without asking. See [`super::Store::peek`].
@@ -225,20 +195,21 @@ impl SharedStore {
         name
     }
 
-    fn groups(&self, names: &[String]) -> SmallVec<[Group; 4]> {
-        let mut groups: SmallVec<[Group; 4]> = SmallVec::new();
-        for (index, name) in names.iter().enumerate() {
+    fn groups(&self, charges: &[Charge<'_>]) -> SmallVec<[Group; 2]> {
+        let mut groups: SmallVec<[Group; 2]> = SmallVec::new();
+        for (index, charge) in charges.iter().enumerate() {
+            let name = self.name(charge.key);
             let together = |group: &&mut Group| {
-                let first = group.members.first().and_then(|&first| names.get(first));
-                first.is_some_and(|first| self.remote.share_a_call(first, name))
+                group.names.first().is_some_and(|first| self.remote.share_a_call(first, &name))
             };
             match groups.iter_mut().find(together) {
-                Some(group) => group.members.push(index),
+                Some(group) => {
+                    group.members.push(index);
+                    group.names.push(name);
+                }
                 None => {
-                    groups.push(Group {
-                        lane: self.remote.lane(name),
-                        members: SmallVec::from_slice(&[index]),
-                    });
+                    let (lane, members) = (self.remote.lane(&name), SmallVec::from_slice(&[index]));
+                    groups.push(Group { lane, members, names: smallvec![name] });
                 }
             }
         }
@@ -248,32 +219,40 @@ impl SharedStore {
     async fn charge(
         &self,
         charges: &[Charge<'_>],
-        names: &[String],
-        group: &Group,
+        group: &mut Group,
         now: Timestamp,
     ) -> Result<Taken, StoreError> {
         let charges = pick(charges, &group.members);
-        let names = group.members.iter().filter_map(|&index| names.get(index).cloned()).collect();
-        let time = match self.time {
+        let names = std::mem::take(&mut group.names).into_iter();
+        let answer = self.call(group.lane, script::take(&charges, names, self.time_of(now))).await?;
+        Taken::read(&answer, &charges).inspect_err(|error| self.failed(group.lane, error))
+    }
+
+    /// What a script is told of the time.
+    fn time_of(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.time {
             ScriptTime::Server => None,
             ScriptTime::Caller => Some(now),
-        };
-        let pieces = self.call(group.lane, &script::take(&charges, names, time)).await?;
-        Taken::read(pieces, &charges).inspect_err(|error| self.failed(group.lane, error))
+        }
     }
 
     /// One call, if its part of the store is not known to be away; never longer than the deadline.
-    async fn call(&self, lane: Lane, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
+    async fn call(&self, lane: Lane, call: Call) -> Result<Answer, StoreError> {
         let breaker = self.breaker(lane);
         if breaker.is_open() {
             return Err(breaker.why().unwrap_or(StoreError::Timeout));
         }
+        self.call_within(self.timeout, lane, call).await
+    }
+
+    /// One call, whatever is known of the store.
+    async fn call_within(&self, time: Duration, lane: Lane, call: Call) -> Result<Answer, StoreError> {
         let watch = self.clock.stopwatch();
-        let answer = timeout(self.timeout, self.remote.run(call)).await;
+        let answer = timeout(time, self.remote.run(call)).await;
         self.metrics.called(watch.elapsed());
         let answer = answer.unwrap_or(Err(StoreError::Timeout));
         match &answer {
-            Ok(_) => breaker.succeeded(self.clock.now()),
+            Ok(_) => self.breaker(lane).succeeded(self.clock.now()),
             Err(error) => self.failed(lane, error),
         }
         answer
@@ -291,7 +270,6 @@ impl SharedStore {
     async fn settle(
         &self,
         charges: &[Charge<'_>],
-        names: &[String],
         groups: &[Group],
         taken: &[Result<Taken, StoreError>],
         now: Timestamp,
@@ -324,9 +302,11 @@ impl SharedStore {
         if settled == Settled::Refused {
             let charged =
                 groups.iter().zip(taken).filter_map(|(group, taken)| Some((group, taken.as_ref().ok()?)));
-            let refunds = charged
-                .filter(|(_, taken)| taken.charged)
-                .map(|(group, taken)| self.refund(pick(charges, &group.members), names, group, taken));
+            let made =
+                charged.map(|(group, taken)| (group, taken, taken.made(&pick(charges, &group.members))));
+            let refunds = made
+                .filter(|(_, _, made)| !made.is_empty())
+                .map(|(group, taken, made)| self.refund(made, group, taken));
             join_all(refunds).await;
         }
         tallies
@@ -344,12 +324,8 @@ impl SharedStore {
         settled: Settled,
         now: Timestamp,
     ) -> SmallVec<[Tally; 4]> {
-        let arrived = match self.time {
-            ScriptTime::Server => self.clock.now(),
-            ScriptTime::Caller => now,
-        };
-        let ahead_us = |of: Timestamp| taken.now.as_micros().wrapping_sub(of.as_micros()).cast_signed();
-        let (asked_us, kept_us) = (ahead_us(now), ahead_us(arrived));
+        let arrived = self.arrived(now);
+        let (asked_us, kept_us) = (ahead_us(taken.now, now), ahead_us(taken.now, arrived));
         self.ahead_us.store(kept_us, Ordering::Release);
         let outcomes = charges.iter().zip(taken.outcomes(charges, settled));
         let tallies = outcomes.map(|(charge, Outcome { tally, after })| {
@@ -359,6 +335,14 @@ impl SharedStore {
             tally.with_times(|at| shift(at, asked_us.saturating_neg()))
         });
         tallies.collect()
+    }
+
+    /// When the answer to something asked at `asked` is here: now.
+    fn arrived(&self, asked: Timestamp) -> Timestamp {
+        match self.time {
+            ScriptTime::Server => self.clock.now(),
+            ScriptTime::Caller => asked,
+        }
     }
 
     /// What each limit wants done without the store. Nothing is charged if the others refused already.
@@ -412,16 +396,10 @@ impl SharedStore {
             .collect()
     }
 
-    async fn refund(
-        &self,
-        charges: SmallVec<[Charge<'_>; 4]>,
-        names: &[String],
-        group: &Group,
-        taken: &Taken,
-    ) {
-        let names = group.members.iter().filter_map(|&index| names.get(index).cloned()).collect();
+    async fn refund(&self, charges: SmallVec<[Charge<'_>; 4]>, group: &Group, taken: &Taken) {
+        let names = charges.iter().map(|charge| self.name(charge.key));
         // What cannot be given back stays charged: too strict for a while, never too lenient.
-        if self.call(group.lane, &script::refund(&charges, names, taken)).await.is_ok() {
+        if self.call(group.lane, script::refund(&charges, names, taken)).await.is_ok() {
             self.metrics.refunded();
         }
     }
@@ -467,6 +445,11 @@ fn put(tallies: &mut Tallies, members: &[usize], list: impl IntoIterator<Item = 
             *place = tally;
         }
     }
+}
+
+/// How far `theirs` is ahead of `ours`, microseconds.
+fn ahead_us(theirs: Timestamp, ours: Timestamp) -> i64 {
+    theirs.as_micros().wrapping_sub(ours.as_micros()).cast_signed()
 }
 
 fn shift(at: Timestamp, by_us: i64) -> Timestamp {

@@ -1,6 +1,7 @@
 //! What the configuration says of a store, in types that hold only what can be used.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,6 +14,8 @@ use super::upstash::UpstashUrl;
 pub struct StoreSpec {
     /// The bound of the node's own table.
     pub max_keys: usize,
+    /// The folder of what outlives the process.
+    pub data_dir: PathBuf,
     pub kind: StoreKind,
 }
 

@@ -1,9 +1,10 @@
 //! Upstash: Redis behind a REST interface. <https://upstash.com/docs/redis/features/restapi>
 
-mod batch;
+mod exchange;
 mod pipeline;
 mod script;
 
+use std::slice;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -14,10 +15,12 @@ use tokio::time::timeout;
 
 use crate::http_client::{HttpUrl, HttpUrlFault, bearer};
 
-use self::batch::{Batcher, Endpoint};
+use self::exchange::{Endpoint, Rest};
 use self::pipeline::{By, Command, OK, Reply};
 use self::script::Scripts;
-use super::remote::{Call, Piece, StoreError, error_reply};
+use super::batch::Batcher;
+use super::remote::call::{Answer, Bundle, Call, Piece, answers};
+use super::remote::{StoreError, error_reply};
 
 /// An exchange that needs a new connection takes four round trips, and goes on when nobody waits for it.
 const EXCHANGE_MIN: Duration = Duration::from_secs(1);
@@ -55,7 +58,7 @@ impl UpstashUrl {
 #[derive(Debug)]
 pub(super) struct Upstash {
     /// None if the token is none that a header can carry.
-    batcher: Option<Batcher>,
+    batcher: Option<Batcher<Rest>>,
     scripts: Scripts,
     probe: Command,
 }
@@ -72,16 +75,25 @@ impl Upstash {
         };
         let probe = json!(["SET", format!("{prefix}1:probe"), "1", "PX", "5000"]);
         Upstash {
-            batcher: bearer(&token)
-                .map(|value| Batcher::new(endpoint(value), patience / 2, patience.max(EXCHANGE_MIN))),
+            batcher: bearer(&token).map(|value| {
+                Batcher::new(Rest::new(endpoint(value), patience.max(EXCHANGE_MIN)), patience / 2)
+            }),
             scripts: Scripts::default(),
             probe: Command::Plain(probe.to_string().into()),
         }
     }
 
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
-        let script = self.scripts.port(call.script);
-        let operands = pipeline::operands(call);
+    /// Each call is a command of its own: a server may take long for one, and tells the time of each.
+    pub(super) async fn run(&self, call: &Call) -> Result<Answer, StoreError> {
+        let calls = slice::from_ref(call);
+        let missing = || StoreError::Garbage("an answer is missing".into());
+        let bundle = Bundle::of(calls).ok_or_else(missing)?;
+        answers(self.run_bundle(&bundle).await?, calls)?.into_iter().next().ok_or_else(missing)?
+    }
+
+    pub(super) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        let script = self.scripts.port(bundle.script);
+        let operands = pipeline::operands(bundle);
         for by in [By::Name, By::SourceOnce, By::Source] {
             let (script, operands) = (script.clone(), operands.clone());
             let reply = self.send(Command::Script { script, operands, by }).await?;

@@ -1,8 +1,10 @@
 //! Prometheus metrics. Every label value comes from the configuration or from a closed set,
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
+mod data_dir;
 mod family;
 mod journal;
+mod mirror;
 mod route;
 mod store;
 mod upstream;
@@ -18,7 +20,9 @@ use crate::decision::limit::Mode;
 use crate::decision::time::Timestamp;
 use family::Family;
 
+pub use data_dir::DataDirMetrics;
 pub use journal::{Dropped, JournalMetrics};
+pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamCounts, UpstreamFailure, UpstreamMetrics};
@@ -47,8 +51,10 @@ struct Inner {
     store_blocks: IntGauge,
     store_overflows: IntCounter,
     store: StoreMetrics,
+    data_dir: DataDirMetrics,
     journal: JournalMetrics,
     webhook: WebhookMetrics,
+    mirror: MirrorMetrics,
     suspicions: Family<IntCounter, 2>,
 }
 
@@ -118,8 +124,10 @@ impl Metrics {
                 "Charges that went to a shared counter because the table was full.",
             )?,
             store: StoreMetrics::new(&registry)?,
+            data_dir: DataDirMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
             webhook: WebhookMetrics::new(&registry)?,
+            mirror: MirrorMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -157,6 +165,11 @@ impl Metrics {
         self.0.store.clone()
     }
 
+    /// The handles of the folder that outlives the process.
+    pub fn data_dir(&self) -> DataDirMetrics {
+        self.0.data_dir.clone()
+    }
+
     /// The handles of the journal.
     pub fn journal(&self) -> JournalMetrics {
         self.0.journal.clone()
@@ -165,6 +178,11 @@ impl Metrics {
     /// The handles of the webhook.
     pub fn webhook(&self) -> WebhookMetrics {
         self.0.webhook.clone()
+    }
+
+    /// The handles of what gateways tell each other.
+    pub fn mirror(&self) -> MirrorMetrics {
+        self.0.mirror.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

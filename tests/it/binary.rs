@@ -185,7 +185,9 @@ fn words(command: &str, token: &str) -> Vec<String> {
 async fn the_demo_does_what_its_banner_says() {
     let ports = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--backend", "127.0.0.1:0"];
     let arguments: Vec<&str> = ["demo"].into_iter().chain(ports).collect();
-    let mut demo = Binary::spawn(project(), &arguments, &[]);
+    let data = TempDir::new().unwrap();
+    let variables = [("TOLLGATE_DATA", data.path().to_str().unwrap())];
+    let mut demo = Binary::spawn(project(), &arguments, &variables);
     demo.stdout.line_with("Ctrl-C stops it").await;
     let banner = demo.stdout.text();
     let lines: Vec<&str> = banner.lines().filter(|line| line.contains("curl ")).collect();

@@ -1,5 +1,6 @@
 //! Several gateways that share their counters: what they promise together, and what each does without the store.
 
+mod blocks;
 mod cluster;
 mod denied;
 mod exact;

@@ -8,7 +8,7 @@ use crate::config::file::File;
 use crate::config::file::store::{self as written, Sentinel, Store, StoreUrl, StoreUrls};
 use crate::config::place::{At, Located};
 use crate::config::problem::{Findings, Wrong};
-use crate::config::reader::{NonEmpty, Optional};
+use crate::config::reader::{NonEmpty, Optional, Reader};
 use crate::config::section::Word as _;
 use crate::decision::limit::OnStoreError;
 use crate::decision::time::Span;
@@ -40,8 +40,14 @@ impl Outage {
 /// Keys are hashed under this many bytes at least: fewer can be guessed along with what is hashed.
 const SECRET_BYTES_MIN: usize = 16;
 
-pub(super) fn store(file: &File, findings: &mut Findings) -> Option<StoreSpec> {
+pub(super) fn store(file: &File, reader: &mut Reader<'_>) -> Option<StoreSpec> {
     let store = file.store.as_ref()?;
+    let data_dir = store.data_dir.as_ref().map(|path| reader.beside(&path.0));
+    let kind = kind(store, &mut reader.findings);
+    Some(StoreSpec { max_keys: store.max_keys?.0 as usize, data_dir: data_dir?, kind: kind? })
+}
+
+fn kind(store: &Store, findings: &mut Findings) -> Option<StoreKind> {
     let kind = store.kind.as_ref()?;
     let secret = secret(store, findings);
     let place = match kind.value {
@@ -51,7 +57,7 @@ pub(super) fn store(file: &File, findings: &mut Findings) -> Option<StoreSpec> {
     };
     let Some(place) = place else {
         refuse_shared_keys(store, findings);
-        return Some(StoreSpec { max_keys: store.max_keys?.0 as usize, kind: StoreKind::Memory });
+        return Some(StoreKind::Memory);
     };
     let timeout = timeout(store, kind.value, findings);
     let prefix = match &store.prefix {
@@ -62,12 +68,13 @@ pub(super) fn store(file: &File, findings: &mut Findings) -> Option<StoreSpec> {
     store.on_error.as_ref()?;
     let shared = SharedSpec { place: place?, prefix: prefix?, timeout: timeout?, secret: secret? };
     warn_of_guesses(store, &shared, findings);
-    Some(StoreSpec { max_keys: store.max_keys?.0 as usize, kind: StoreKind::Shared(shared) })
+    Some(StoreKind::Shared(shared))
 }
 
 /// What says nothing of a store in memory was meant for another.
 fn refuse_shared_keys(store: &Store, findings: &mut Findings) {
-    let Store { kind: _, max_keys: _, url, sentinel, prefix, timeout, token, secret, on_error } = store;
+    let Store { kind: _, max_keys: _, data_dir: _, url, sentinel, prefix, timeout, token, secret, on_error } =
+        store;
     let given = [
         ("url", place_of(url), "redis"),
         ("sentinel", place_of(sentinel), "redis"),

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use secrecy::ExposeSecret;
 
 use crate::config::{Environment, Frozen, Loaded, load};
@@ -18,7 +20,14 @@ fn try_load(text: &str) -> Result<Loaded, Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("gateway.yaml");
     std::fs::write(&path, text).unwrap();
-    load(&path, &Environment::empty()).map_err(|refused| refused.problems.brief().collect())
+    let mut loaded =
+        load(&path, &Environment::empty()).map_err(|refused| refused.problems.brief().collect::<Vec<_>>())?;
+    // The folder is another one each time, which is no difference between two files.
+    let store = Arc::make_mut(&mut loaded.config.store);
+    if let Ok(data_dir) = store.data_dir.strip_prefix(folder.path()) {
+        store.data_dir = data_dir.to_owned();
+    }
+    Ok(loaded)
 }
 
 fn with_limits(limits: &str) -> Loaded {
@@ -196,6 +205,22 @@ fn with_store(store: &str) -> Loaded {
 }
 
 #[test]
+fn the_data_is_beside_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    for (written, expected) in [
+        ("{}", folder.path().join("data")),
+        ("{ data_dir: ./x/y }", folder.path().join("x/y")),
+        ("{ data_dir: ../x }", folder.path().join("../x")),
+        ("{ data_dir: /var/lib/tollgate/ }", "/var/lib/tollgate".into()),
+    ] {
+        std::fs::write(&path, format!("{HEAD}{ALL}store: {written}\n")).unwrap();
+        let loaded = load(&path, &Environment::empty()).unwrap_or_else(|refused| panic!("{refused}"));
+        assert_eq!(loaded.config.store.data_dir, expected, "{written}");
+    }
+}
+
+#[test]
 fn stores_come_out_as_they_were_written() {
     let check =
         |store: &str, told: &str| assert_eq!(with_store(store).config.store.to_string(), told, "{store}");
@@ -309,8 +334,8 @@ fn what_of_a_store_cannot_change_live_is_named_without_its_value() {
     check(redis, &redis.replace(", secret: a-secret-of-the-test", ""), &["store.secret"]);
     check(
         redis,
-        &redis.replace(" }", ", max_keys: 5000, prefix: 'x:', timeout: 20ms }"),
-        &["store.max_keys", "store.prefix", "store.timeout"],
+        &redis.replace(" }", ", max_keys: 5000, data_dir: /x, prefix: 'x:', timeout: 20ms }"),
+        &["store.max_keys", "store.data_dir", "store.prefix", "store.timeout"],
     );
     let sentinel = redis.replace(" }", ", sentinel: { master: m, urls: ['redis://s'] } }");
     check(redis, &sentinel, &["store.sentinel"]);

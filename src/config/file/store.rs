@@ -8,7 +8,7 @@ use crate::config::problem::Wrong;
 use crate::config::reader::{Definitions, NonEmpty, Privacy, Reader, Scalar, Value};
 use crate::config::section::{section, words};
 use crate::config::tree::{Node, NodeKind};
-use crate::config::value::text::{Secret, Text, Whole};
+use crate::config::value::text::{FolderPath, Secret, Text, Whole};
 use crate::decision::limit::OnStoreError;
 use crate::decision::time::Span;
 
@@ -19,6 +19,8 @@ section! {
         default("memory") "kind" kind: Located<StoreKind>;
         /// The bound of the node's table; past it new keys are counted conservatively, never let through uncounted.
         default("1000000") "max_keys" max_keys: Whole<1000, 100_000_000>;
+        /// The folder of what outlives the process, beside this file: counters, blocks, and the secret they are kept under. One gateway a folder.
+        default("./data") "data_dir" data_dir: FolderPath;
         /// redis://[user:password@]host[:port][/database], or rediss:// for TLS; a list is a cluster. Of Upstash, https://….
         optional "url" url: Located<StoreUrls>;
         /// Sentinels that name the Redis to use.

@@ -144,6 +144,24 @@ impl Scalar for FilePath {
     }
 }
 
+/// A path of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FolderPath(pub(crate) Box<str>);
+
+impl Scalar for FolderPath {
+    const EXPECTED: &'static str = "a path of a folder";
+
+    fn parse(text: &str) -> Result<FolderPath, Wrong> {
+        let Text(path) = Text::parse(text)
+            .map_err(|_| Wrong::new("this is not a path of a folder").write("write one such as ./data"))?;
+        Ok(FolderPath(path))
+    }
+
+    fn own_schema() -> Json {
+        json!({ "type": "string", "minLength": 1, "maxLength": 1024 })
+    }
+}
+
 /// A name the operator chooses: it shows in headers, metrics and logs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name(pub(crate) Box<str>);

@@ -256,3 +256,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_network_is_what_one_site_commonly_has() {
+    let client = |text: &str, prefix| Client::of_address(text.parse().unwrap(), prefix);
+    let network = |text: &str| client(text, 64).network_bytes();
+    assert_eq!(network("192.0.2.1"), network("192.0.2.254"));
+    assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
+    assert_eq!(network("2001:db8:1:2::3"), network("2001:db8:1:ffff::1"));
+    assert_ne!(network("2001:db8:1::"), network("2001:db8:2::"));
+    assert_eq!(network("::ffff:192.0.2.9"), network("192.0.2.1"), "an IPv4 address in another spelling");
+    // Whoever counts wider networks as one client does not count narrower ones here.
+    assert_eq!(client("2001:db8:1::", 32).network_bytes(), client("2001:db8:2::", 32).network_bytes());
+    assert_ne!(client("192.0.2.1", 64).key_bytes(), client("192.0.2.1", 64).network_bytes());
+}
+
+#[test]
+fn a_client_and_its_network_are_told_as_they_are_counted() {
+    let check = |text: &str, prefix, shown: &str, network: &str| {
+        let client = Client::of_address(text.parse().unwrap(), prefix);
+        assert_eq!((client.shown().as_str(), client.shown_network().as_str()), (shown, network));
+    };
+    check("192.0.2.7", 64, "192.0.2.7", "192.0.2.0/24");
+    check("2001:db8:1:2:3::4", 64, "2001:db8:1:2::/64", "2001:db8:1::/48");
+    check("2001:db8:1:2:3::4", 128, "2001:db8:1:2:3::4/128", "2001:db8:1::/48");
+    check("2001:db8:1:2:3::4", 32, "2001:db8::/32", "2001:db8::/32");
+    check("::ffff:192.0.2.7", 64, "192.0.2.7", "192.0.2.0/24");
+}

@@ -7,12 +7,15 @@
 use smallvec::SmallVec;
 
 use super::Counter;
-use crate::decision::limit::{Backoff, Limit, Rule, Windows};
-use crate::decision::tally::{Aftermath, Judgement, Outcome, Tally};
-use crate::decision::time::{Span, Timestamp};
+use crate::decision::bytes::{self, Reader};
+use crate::decision::limit::{Backoff, Limit, Rule, Window, Windows};
+use crate::decision::tally::{Aftermath, Judgement, Outcome, Tally, WindowTally};
+use crate::decision::time::{Resumed, Span, Timestamp};
 
 /// How long an attempt may be under way: longer than a backend is waited for.
 pub const LEASE: Span = Span::from_secs(120);
+/// How many attempts of one key may be under way: their leases are read for each decision.
+pub const UNDER_WAY_MAX: usize = 1024;
 /// When to ask again while attempts under way could use up what is left.
 const PENDING_RETRY: Span = Span::from_secs(1);
 
@@ -80,6 +83,7 @@ impl Attempts {
     ) -> Aftermath {
         let rule = &limit.rule;
         let end_ms = lease_end_ms(held_at);
+        // One whose lease has ended failed then, whatever is said of it now.
         self.lapse(rule, now);
         let held = self.leases.iter().position(|&other_ms| other_ms == end_ms);
         if let Some(index) = held {
@@ -87,14 +91,13 @@ impl Attempts {
         }
         self.keep_ms = rule.retention().as_millis();
         match outcome {
-            // One whose lease ended has been counted as failed.
+            // A key that was forgotten, or a store that lost it, knows nothing of the lease.
             Outcome::Failure if held.is_some() || now.floor_millis() < end_ms => self.failed.count(rule, now),
             Outcome::Success if limit.key.names_an_account() => self.failed.in_a_row = 0,
             Outcome::Failure | Outcome::Success | Outcome::Neither => {}
         }
         let tally = self.failed.tally(rule, now);
-        let fullest = tally.windows.iter().map(|window| window.used).max();
-        Aftermath { judgement: tally.judgement, failures: fullest.unwrap_or(self.failed.in_a_row) }
+        Aftermath { judgement: tally.judgement, failures: self.failed.counting(rule, &tally, now) }
     }
 
     pub(super) fn is_spent(&self, now: Timestamp) -> bool {
@@ -105,15 +108,39 @@ impl Attempts {
             && self.failed.in_windows.is_spent(now)
     }
 
+    /// See [`super::frozen`].
+    pub(super) fn freeze(&self, to: &mut Vec<u8>) {
+        bytes::put(to, self.keep_ms, 6);
+        bytes::put(to, u64::from(self.failed.in_a_row), 4);
+        bytes::put(to, self.failed.last_ms, 6);
+        bytes::put(to, self.leases.len() as u64, 4);
+        self.leases.iter().for_each(|&end_ms| bytes::put(to, end_ms, 6));
+        self.failed.in_windows.freeze(to);
+    }
+
+    /// Nobody settles what was under way: it has failed when its lease ends.
+    pub(super) fn thaw(reader: &mut Reader<'_>, resumed: Resumed) -> Option<Attempts> {
+        let keep_ms = reader.number(6)?;
+        let in_a_row = u32::try_from(reader.number(4)?).ok()?;
+        let last_ms = resumed.past_ms(reader.number(6)?);
+        let count = reader.number(4)?;
+        let ends = (0..count).map(|_| Some(resumed.time_ms(reader.number(6)?)));
+        let mut leases: SmallVec<[u64; 2]> = ends.collect::<Option<_>>()?;
+        leases.sort_unstable();
+        let in_windows = Counter::thaw_events(reader, resumed)?;
+        Some(Attempts { leases, failed: Failed { in_windows, in_a_row, last_ms }, keep_ms })
+    }
+
     /// Whether the attempts under way leave no room for one more if all of them fail.
     fn could_fill(&self, rule: &Rule, tally: &Tally) -> bool {
         let under_way = u32::try_from(self.leases.len()).unwrap_or(u32::MAX);
         match rule {
-            Rule::Failures(windows) => windows
-                .list()
-                .iter()
-                .zip(&tally.windows)
-                .any(|(window, seen)| seen.used.saturating_add(under_way) >= window.max.get()),
+            Rule::Failures(windows) => {
+                let fills = |(window, seen): (&Window, &WindowTally)| {
+                    seen.used.saturating_add(under_way) >= window.max.get()
+                };
+                self.leases.len() >= UNDER_WAY_MAX || windows.list().iter().zip(&tally.windows).any(fills)
+            }
             Rule::Backoff(_) => under_way > 0,
             Rule::Windows(_) | Rule::Smooth(_) => false,
         }
@@ -147,10 +174,7 @@ impl Failed {
         match rule {
             Rule::Failures(windows) => self.count_in_windows(windows, at),
             Rule::Backoff(backoff) => {
-                if at >= self.waits_until(backoff).plus(backoff.forget) {
-                    self.in_a_row = 0;
-                }
-                self.in_a_row = self.in_a_row.saturating_add(1);
+                self.in_a_row = self.still_in_a_row(backoff, at).saturating_add(1);
                 self.last_ms = self.last_ms.max(at.ceil_millis());
             }
             Rule::Windows(_) | Rule::Smooth(_) => {}
@@ -159,6 +183,20 @@ impl Failed {
 
     fn count_in_windows(&mut self, windows: &Windows, at: Timestamp) {
         self.in_windows.charge_windows(windows, 1, at);
+    }
+
+    /// How many failures count against the key: in its fullest window, or in a row.
+    fn counting(&self, rule: &Rule, tally: &Tally, now: Timestamp) -> u32 {
+        match rule {
+            Rule::Failures(_) => tally.windows.iter().map(|window| window.used).max().unwrap_or_default(),
+            Rule::Backoff(backoff) => self.still_in_a_row(backoff, now),
+            Rule::Windows(_) | Rule::Smooth(_) => 0,
+        }
+    }
+
+    /// How many there are in a row; none once they are forgotten.
+    fn still_in_a_row(&self, backoff: &Backoff, at: Timestamp) -> u32 {
+        if at < self.waits_until(backoff).plus(backoff.forget) { self.in_a_row } else { 0 }
     }
 
     fn waits_until(&self, backoff: &Backoff) -> Timestamp {

@@ -7,9 +7,10 @@
 use std::ops::RangeInclusive;
 
 use super::WindowState;
-use crate::decision::limit::Window;
+use crate::decision::bytes::{self, Reader};
+use crate::decision::limit::{Window, Windows};
 use crate::decision::tally::WindowTally;
-use crate::decision::time::Timestamp;
+use crate::decision::time::{Resumed, Timestamp};
 
 /// Sub-buckets a window.
 const PER_WINDOW: u64 = 64;
@@ -90,6 +91,41 @@ impl Buckets {
     /// Counts `count` events in a bucket that is not older than those filled before.
     pub(super) fn fill(&mut self, bucket: u64, count: u32) {
         self.add(bucket.saturating_mul(self.width_ms()), count);
+    }
+
+    /// See [`super::frozen`].
+    pub(super) fn freeze(&self, to: &mut Vec<u8>) {
+        bytes::put(to, self.span_ms, 6);
+        to.push(u8::from(matches!(self.counts, Counts::Wide(_))));
+        let counted =
+            || (self.oldest..=self.last).map(|bucket| (bucket, self.get(bucket))).filter(|(_, n)| *n > 0);
+        bytes::put(to, counted().count() as u64, 1);
+        for (bucket, count) in counted() {
+            bytes::put(to, bucket, 6);
+            bytes::put(to, u64::from(count), 4);
+        }
+    }
+
+    pub(super) fn thaw(reader: &mut Reader<'_>, resumed: Resumed) -> Option<Buckets> {
+        let span_ms = reader.number(6)?;
+        let (counts, most) = match reader.number(1)? {
+            0 => (Counts::Narrow(Box::new([0; LEN])), u64::from(u16::MAX)),
+            1 => (Counts::Wide(Box::new([0; LEN])), u64::from(u32::MAX)),
+            _ => return None,
+        };
+        if span_ms == 0 || span_ms > Windows::SPAN_MAX.as_millis() {
+            return None;
+        }
+        let mut buckets = Buckets { span_ms, last: 0, oldest: 0, counts };
+        let mut total = 0_u32;
+        for _ in 0..reader.number(1)? {
+            let (bucket, count) = (reader.number(6)?, reader.number(4)?);
+            total = total.checked_add(u32::try_from(count).ok().filter(|_| count <= most)?)?;
+            // Its events came before its end, and none of them comes after now.
+            let end_ms = (bucket + 1).checked_mul(buckets.width_ms())? - 1;
+            buckets.add(resumed.past_ms(end_ms), count as u32);
+        }
+        Some(buckets)
     }
 
     /// When the newest bucket is out, milliseconds.

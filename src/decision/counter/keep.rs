@@ -14,6 +14,15 @@ impl Keep {
         Keep(code.unwrap_or(u8::MAX))
     }
 
+    /// The step as it is written down.
+    pub(super) fn code(self) -> u8 {
+        self.0
+    }
+
+    pub(super) fn of_code(code: u8) -> Keep {
+        Keep(code)
+    }
+
     pub(super) fn as_millis(self) -> u64 {
         self.as_secs() * 1000
     }

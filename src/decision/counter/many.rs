@@ -5,9 +5,10 @@ use smallvec::SmallVec;
 use super::WindowState;
 use super::buckets::Buckets;
 use super::ring::RingHead;
+use crate::decision::bytes::{self, Reader};
 use crate::decision::limit::{Window, Windows};
 use crate::decision::tally::WindowTally;
-use crate::decision::time::{Span, Timestamp};
+use crate::decision::time::{Resumed, Span, Timestamp};
 
 #[derive(Clone, Debug)]
 pub(super) struct Many {
@@ -42,6 +43,27 @@ impl Many {
     pub(super) fn grown_from(head: &RingHead, times: &[u32], windows: &Windows, now: Timestamp) -> Many {
         let events = head.oldest_first(times).map(|at_ms| (at_ms, 1));
         Many::with_events(events, windows, now)
+    }
+
+    /// See [`super::frozen`].
+    pub(super) fn freeze(&self, to: &mut Vec<u8>) {
+        bytes::put(to, self.longest_ms, 6);
+        bytes::put(to, self.times.len() as u64, 1);
+        self.head.freeze(&self.times, to);
+        bytes::put(to, self.buckets.len() as u64, 1);
+        self.buckets.iter().for_each(|buckets| buckets.freeze(to));
+    }
+
+    pub(super) fn thaw(reader: &mut Reader<'_>, resumed: Resumed) -> Option<Many> {
+        let longest_ms = reader.number(6)?;
+        let mut times = vec![0; reader.number(1)? as usize].into_boxed_slice();
+        let head = RingHead::thaw(reader, &mut times, resumed)?;
+        let count = reader.number(1)? as usize;
+        if count > Windows::COUNT_MAX {
+            return None;
+        }
+        let buckets = (0..count).map(|_| Buckets::thaw(reader, resumed)).collect::<Option<_>>()?;
+        Some(Many { head, times, buckets, longest_ms })
     }
 
     pub(super) fn window(&self, window: &Window, cost: u32, now: Timestamp) -> WindowState {

@@ -1,7 +1,8 @@
 //! Counters as shared stores keep them.
 //!
-//! The first byte tells the kind: `r` for exact times, `m` for a ring with sub-buckets, `s` for pacing;
-//! in upper case where a block of the key stands before the rest. All numbers are little-endian, all
+//! The first byte tells the kind: `r` for exact times, `m` for a ring with sub-buckets, `s` for pacing,
+//! `f` for attempts of which the failed are counted in windows, `b` for attempts with a wait after each
+//! failure; in upper case where a block of the key stands before the rest. All numbers are little-endian, all
 //! times count from the epoch.
 //!
 //! ```text
@@ -10,6 +11,8 @@
 //! m       room u8 | n u8 | sections u8 | n × time u48 ms | sections × section
 //! section span u48 ms | base u48 | k u8 | k × (bucket u48, total u48)
 //! s       arrival: u48 s, u32 ns
+//! f       n u16 | n × end of a lease u48 ms, ascending | the failed: r or m with its tag, or nothing
+//! b       n u16 | n × end of a lease u48 ms, ascending | failed in a row u32 | the last of them u48 ms
 //! ```
 //!
 //! A bucket's total is of all events from `base` to its end, so that what is in a window is one
@@ -17,12 +20,14 @@
 
 use thiserror::Error;
 
+use super::attempts::Attempts;
 use super::buckets::Buckets;
 use super::keep::Keep;
 use super::many::Many;
 use super::ring::RingHead;
 use super::{Counter, FEW, State};
 use crate::decision::block::Block;
+use crate::decision::bytes;
 use crate::decision::limit::{Rule, Windows};
 use crate::decision::time::{Span, Timestamp};
 
@@ -43,7 +48,7 @@ pub struct Unreadable;
 impl Packed {
     /// Reads a state that was judged by `rule`.
     pub fn read(bytes: &[u8], rule: &Rule) -> Result<Packed, Unreadable> {
-        let mut reader = Reader(bytes);
+        let mut reader = Reader(bytes::Reader::new(bytes));
         let tag = reader.number(1)? as u8;
         let block = if tag.is_ascii_uppercase() { Some(reader.block()?) } else { None };
         let mut packed = Packed { block, ..Packed::default() };
@@ -63,6 +68,16 @@ impl Packed {
                 let arrival_ns = seconds.saturating_mul(1_000_000_000).saturating_add(ns);
                 packed.counter = Counter(State::Smooth { arrival_ns });
             }
+            (b'f', Rule::Failures(windows)) => {
+                let leases = reader.leases()?;
+                let failed = if reader.0.is_empty() { Counter::default() } else { reader.failed(windows)? };
+                packed.counter = attempts(rule, leases, failed, 0, 0);
+            }
+            (b'b', Rule::Backoff(_)) => {
+                let leases = reader.leases()?;
+                let (in_a_row, last_ms) = (reader.number(4)? as u32, reader.number(6)?);
+                packed.counter = attempts(rule, leases, Counter::default(), in_a_row, last_ms);
+            }
             _ => return Err(Unreadable),
         }
         if reader.0.is_empty() { Ok(packed) } else { Err(Unreadable) }
@@ -81,14 +96,17 @@ fn ring(times: &[u64], windows: &Windows) -> Counter {
     Counter(State::Many(Box::new(Many::of_parts(head, room, smallvec::SmallVec::new(), windows.longest()))))
 }
 
-struct Reader<'b>(&'b [u8]);
+fn attempts(rule: &Rule, leases: Vec<u64>, failed: Counter, in_a_row: u32, last_ms: u64) -> Counter {
+    let attempts = Attempts::of_parts(rule, leases.into(), failed, in_a_row, last_ms);
+    Counter(State::Attempts(Box::new(attempts)))
+}
+
+struct Reader<'b>(bytes::Reader<'b>);
 
 impl Reader<'_> {
     /// A little-endian number of up to eight bytes.
     fn number(&mut self, width: usize) -> Result<u64, Unreadable> {
-        let (bytes, rest) = self.0.split_at_checked(width).ok_or(Unreadable)?;
-        self.0 = rest;
-        Ok(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+        self.0.number(width).ok_or(Unreadable)
     }
 
     fn block(&mut self) -> Result<Block, Unreadable> {
@@ -99,6 +117,20 @@ impl Reader<'_> {
 
     fn times(&mut self, count: usize) -> Result<Vec<u64>, Unreadable> {
         (0..count).map(|_| self.number(6)).collect()
+    }
+
+    fn leases(&mut self) -> Result<Vec<u64>, Unreadable> {
+        let count = self.number(2)? as usize;
+        self.times(count)
+    }
+
+    /// What failed in windows.
+    fn failed(&mut self, windows: &Windows) -> Result<Counter, Unreadable> {
+        match self.number(1)? as u8 {
+            b'r' => Ok(ring(&self.rest_of_times()?, windows)),
+            b'm' => Ok(Counter(State::Many(Box::new(self.many(windows)?.0)))),
+            _ => Err(Unreadable),
+        }
     }
 
     fn rest_of_times(&mut self) -> Result<Vec<u64>, Unreadable> {

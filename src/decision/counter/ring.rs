@@ -5,9 +5,10 @@
 //! window, and one ring of the largest N answers them all.
 
 use super::WindowState;
+use crate::decision::bytes::{self, Reader};
 use crate::decision::limit::Window;
 use crate::decision::tally::WindowTally;
-use crate::decision::time::{Span, Timestamp};
+use crate::decision::time::{Resumed, Span, Timestamp};
 
 /// 2020-01-01, so that seconds since then fit 32 bits until 2156.
 const ORIGIN_MS: u64 = 1_577_836_800_000;
@@ -101,6 +102,34 @@ impl RingHead {
             self.next = ((usize::from(self.next) + 1) % capacity) as u8;
             self.len = (usize::from(self.len) + 1).min(capacity) as u8;
         }
+    }
+
+    /// See [`super::frozen`].
+    pub(super) fn freeze(&self, times: &[u32], to: &mut Vec<u8>) {
+        to.push(self.len);
+        let mut oldest_first = self.oldest_first(times);
+        if let Some(first) = oldest_first.next() {
+            bytes::put(to, first, 6);
+            oldest_first.for_each(|at_ms| bytes::put(to, at_ms.saturating_sub(first), 4));
+        }
+    }
+
+    /// Reads what [`RingHead::freeze`] wrote, into `times` that are empty.
+    pub(super) fn thaw(reader: &mut Reader<'_>, times: &mut [u32], resumed: Resumed) -> Option<RingHead> {
+        let count = reader.number(1)?;
+        if count > times.len() as u64 {
+            return None;
+        }
+        let mut head = RingHead::default();
+        let mut first = None;
+        for _ in 0..count {
+            let at_ms = match first {
+                None => *first.insert(reader.number(6)?),
+                Some(first) => first + reader.number(4)?,
+            };
+            head.push_ms(times, resumed.past_ms(at_ms));
+        }
+        Some(head)
     }
 
     /// Moves the base so that `at_ms` is in reach. What falls out of reach is 49 days old:

@@ -11,7 +11,7 @@ pub(in crate::journal) const AT_SHIFT: u32 = 10;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// Step n makes version n+1 of version n. Steps are never edited: files that they made exist.
-pub(super) const STEPS: [&str; 2] = [
+pub(super) const STEPS: [&str; 3] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta (name, value) VALUES ('event_rows', 0);
@@ -46,6 +46,7 @@ CREATE TABLE blocks (
 );
 CREATE INDEX blocks_key ON blocks (key_hash);
 CREATE INDEX blocks_end ON blocks (ends_at);
+CREATE INDEX blocks_reason ON blocks (reason, ends_at);
 CREATE INDEX blocks_forget ON blocks (forget_at);
 CREATE INDEX blocks_search ON blocks (search);
 CREATE INDEX blocks_part_a ON blocks (part_a) WHERE part_a IS NOT NULL;
@@ -85,6 +86,10 @@ CREATE TABLE event_hours (
     times INTEGER NOT NULL,
     PRIMARY KEY (hour, kind, route, policy)
 ) WITHOUT ROWID;
+",
+    "
+-- The gateway that an event happened in, if that was another one.
+ALTER TABLE events ADD COLUMN node INTEGER;
 ",
     "
 -- Operators look attackers up by their address.

@@ -1,6 +1,7 @@
 //! Keys that are blocked for a time, and how long the next block would be.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use crate::decision::block::Block;
 use crate::decision::key::KeyHash;
@@ -72,6 +73,16 @@ impl Blocks {
                 self.remove(key);
             }
         }
+    }
+
+    /// The blocks that end after this one, those that end first at first; all of them after none.
+    pub(super) fn after(
+        &self,
+        last: Option<(Timestamp, KeyHash)>,
+    ) -> impl Iterator<Item = (KeyHash, Block)> + '_ {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let ends = self.by_end.range((from, Bound::Unbounded));
+        ends.filter_map(|(_, key)| Some((*key, *self.by_key.get(key)?)))
     }
 
     fn over(&self, now: Timestamp) -> impl Iterator<Item = KeyHash> + '_ {

@@ -4,10 +4,14 @@
 //! that it shares with others of its kind: each counts at least what the key did, so whoever is
 //! admitted by one of them may be admitted, and nobody slips through uncounted.
 
+mod frozen;
+
 use std::collections::HashMap;
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
+
+pub(super) use self::frozen::{Full, Part, Record};
 
 use super::blocks::Blocks;
 use super::slab::{Slab, Slot, SlotKey};
@@ -27,11 +31,13 @@ pub(super) struct Shard {
     shared: HashMap<SharedKey, Counter>,
     shared_max: usize,
     blocks: Blocks,
+    /// How often something was counted, settled, blocked or forgotten.
+    changes: u64,
 }
 
 /// A shared counter: which limit, which row, which of its counters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct SharedKey {
+pub(super) struct SharedKey {
     limit: crate::decision::key::LimitId,
     row: u8,
     column: u8,
@@ -60,6 +66,7 @@ impl Shard {
             shared: HashMap::new(),
             shared_max: (keys_max / 4).max(usize::from(COLUMNS * ROWS)),
             blocks: Blocks::new((keys_max / 4).max(16)),
+            changes: 0,
         }
     }
 
@@ -96,6 +103,7 @@ impl Shard {
     /// Makes a charge that [`Shard::tally`] admitted.
     pub(super) fn charge(&mut self, charge: &Charge<'_>, now: Timestamp) {
         let Limit { rule, cost, .. } = charge.limit;
+        self.changes += 1;
         if let Some(index) = self.find(charge.key) {
             self.slab.get_mut(index).counter.charge(rule, cost.get(), now);
             return;
@@ -122,9 +130,13 @@ impl Shard {
         now: Timestamp,
     ) -> Aftermath {
         let Settlement { charge, outcome, .. } = settlement;
+        self.changes += 1;
         let mut settled = match self.find(charge.key) {
             Some(index) => self.slab.get_mut(index).counter.settle(charge.limit, held_at, *outcome, now),
-            None => self.settle_shared(charge, held_at, *outcome, now),
+            None => match self.settle_shared(charge, held_at, *outcome, now) {
+                Some(settled) => settled,
+                None => self.settle_anew(charge, held_at, *outcome, now),
+            },
         };
         if let (Some(rule), Outcome::Failure, Some(retry_at)) =
             (&charge.limit.block, outcome, settled.judgement.retry_at())
@@ -136,22 +148,39 @@ impl Shard {
         settled
     }
 
-    /// Of a key without a slot: in all the counters that it shares.
+    /// Of a key without a slot: in all the counters that it shares; none if it shares none.
     fn settle_shared(
         &mut self,
         charge: &Charge<'_>,
         held_at: Timestamp,
         outcome: Outcome,
         now: Timestamp,
-    ) -> Aftermath {
-        let mut settled = Aftermath::unknown();
+    ) -> Option<Aftermath> {
+        let mut settled: Option<Aftermath> = None;
         for key in shared_keys(charge) {
             if let Some(counter) = self.shared.get_mut(&key) {
                 let row = counter.settle(charge.limit, held_at, outcome, now);
-                if settled == Aftermath::unknown() || row.failures < settled.failures {
-                    settled = row;
-                }
+                settled = match settled {
+                    Some(lenient) if lenient.failures <= row.failures => Some(lenient),
+                    Some(_) | None => Some(row),
+                };
             }
+        }
+        settled
+    }
+
+    /// Of a key of which nothing is held: it was forgotten since, or another store counted it until now.
+    fn settle_anew(
+        &mut self,
+        charge: &Charge<'_>,
+        held_at: Timestamp,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Aftermath {
+        let mut counter = Counter::default();
+        let settled = counter.settle(charge.limit, held_at, outcome, now);
+        if !counter.is_spent(now) && !self.is_full(now) {
+            self.insert(charge.key, counter);
         }
         settled
     }
@@ -159,12 +188,14 @@ impl Shard {
     /// See [`super::MemoryStore::hold`]. One that ends later stays.
     pub(super) fn hold(&mut self, key: KeyHash, block: Block, now: Timestamp) {
         if self.blocks.standing(key, now).is_none_or(|standing| standing.until < block.until) {
+            self.changes += 1;
             self.blocks.put(key, block);
         }
     }
 
     /// Forgets what a key counted, and its block with all that came before it.
     pub(super) fn forget(&mut self, key: KeyHash) {
+        self.changes += 1;
         let slot = SlotKey::of(key);
         let slab = &self.slab;
         if let Ok(entry) = self.index.find_entry(slot.hash(), |&index| slab.get(index).key == slot) {
@@ -178,6 +209,7 @@ impl Shard {
     pub(super) fn prolong(&mut self, charge: &Charge<'_>, now: Timestamp) -> Option<Timestamp> {
         let standing = self.blocks.standing(charge.key, now)?;
         let block = standing.after_another(charge.limit.block.as_ref(), now)?;
+        self.changes += 1;
         self.blocks.put(charge.key, block);
         Some(block.until)
     }
@@ -206,6 +238,7 @@ impl Shard {
         retry_at: Timestamp,
         now: Timestamp,
     ) -> Block {
+        self.changes += 1;
         self.blocks.start(key, rule, retry_at, now)
     }
 

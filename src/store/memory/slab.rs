@@ -20,6 +20,12 @@ impl SlotKey {
         SlotKey([bits as u64, (bits >> 64) as u64])
     }
 
+    /// The key that these bits are of.
+    pub(super) fn as_key(self) -> KeyHash {
+        let [low, high] = self.0;
+        KeyHash::from_u128(u128::from(high) << 64 | u128::from(low))
+    }
+
     /// What the index hashes by.
     pub(super) fn hash(self) -> u64 {
         self.0[0]

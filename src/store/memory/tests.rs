@@ -6,6 +6,7 @@ use super::*;
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyHash, KeyHasher, KeyPart, KeySpec, LimitId, Missing, PartTag};
 use crate::decision::limit::{BlockRule, Limit, OnStoreError, Rule, Shown, WhileBlocked, Window, Windows};
+use crate::decision::tally::{Aftermath, Outcome, Settlement};
 use crate::decision::time::Span;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -235,4 +236,80 @@ fn leaving_a_shared_counter_forgets_nothing() {
     assert!(!admits(&tallies), "two were used within the hour");
     let hour_later = NOW.plus(Span::from_secs(3600));
     assert!(admits(&store.take(&[charge(&long, 7)], hour_later)));
+}
+
+fn failures(name: &str, max: u32) -> Limit {
+    let Rule::Windows(windows) = limit(name, &[(max, 3600)]).rule else { unreachable!() };
+    let key =
+        KeySpec { parts: [KeyPart::User].into_iter().collect(), form: Form::Text, missing: Missing::Ip };
+    Limit { rule: Rule::Failures(windows), key, ..limit(name, &[(max, 3600)]) }
+}
+
+fn settle(store: &MemoryStore, charge: Charge<'_>, held: Held, outcome: Outcome) -> Aftermath {
+    store.settle(&[Settlement { charge, held, outcome }], NOW).remove(0)
+}
+
+#[test]
+fn an_attempt_is_reserved_with_all_other_charges_or_not_at_all() {
+    let store = MemoryStore::new(1000);
+    let (tries, narrow) = (failures("tries", 3), limit("narrow", &[(1, 60)]));
+    let both = [charge(&tries, 1), charge(&narrow, 2)];
+    let first = store.take(&both, NOW);
+    assert_eq!(first.list[0].held, Some(Held::Store(NOW)));
+    assert_eq!(first.list[1].held, None, "requests are charged for good");
+    for _ in 0..10 {
+        let refused = store.take(&both, NOW);
+        assert!(!admits(&refused));
+        assert_eq!(refused.list[0].held, None);
+    }
+    // Two more are under way at once, beside the first.
+    for _ in 0..2 {
+        assert!(admits(&store.take(&[charge(&tries, 1)], NOW)));
+    }
+    let full = store.take(&[charge(&tries, 1)], NOW);
+    assert!(matches!(full.list[0].judgement, Judgement::Pending { .. }));
+}
+
+#[test]
+fn the_failure_that_uses_up_the_last_try_begins_the_block() {
+    let store = MemoryStore::new(1000);
+    let span = Span::from_secs(7200);
+    let while_blocked = WhileBlocked::Stands;
+    let block = BlockRule { span, factor_percent: 100, max: span, forget: span, while_blocked };
+    let tries = Limit { block: Some(block), ..failures("tries", 2) };
+    let attempt = |outcome| {
+        let held = store.take(&[charge(&tries, 1)], NOW).list[0].held.expect("it is admitted");
+        settle(&store, charge(&tries, 1), held, outcome)
+    };
+    assert_eq!(attempt(Outcome::Success), Aftermath { judgement: Judgement::Admits, failures: 0 });
+    assert_eq!(attempt(Outcome::Failure), Aftermath { judgement: Judgement::Admits, failures: 1 });
+    let last = attempt(Outcome::Failure);
+    let until = NOW.plus(span);
+    let began = Some(Block { until, level: 0, forget_at: until.plus(span) });
+    assert_eq!(last, Aftermath { judgement: Judgement::Blocked { until, began }, failures: 2 });
+    assert_eq!(blocked_until(&store.take(&[charge(&tries, 1)], NOW)), Some(until));
+    // Let go, a key starts anew: nothing of what it did is held against it.
+    store.forget(key(&tries, 1));
+    assert_eq!(attempt(Outcome::Failure), Aftermath { judgement: Judgement::Admits, failures: 1 });
+}
+
+#[test]
+fn keys_without_a_slot_fail_no_more_often_than_their_limit_says() {
+    const TRIES: u32 = 3;
+    let store = MemoryStore::new(64);
+    let tries = failures("tries", TRIES);
+    let mut without_a_slot = 0;
+    for value in 0..2_000 {
+        let mut failed = 0;
+        for _ in 0..10 {
+            let taken = store.take(&[charge(&tries, value)], NOW);
+            without_a_slot += taken.shared;
+            if let Some(held) = taken.list[0].held {
+                settle(&store, charge(&tries, value), held, Outcome::Failure);
+                failed += 1;
+            }
+        }
+        assert!(failed <= TRIES, "{value} failed {failed} times");
+    }
+    assert!(without_a_slot > 0, "the table was never full");
 }

@@ -11,6 +11,7 @@ mod redirect;
 mod topology;
 
 use std::collections::{HashMap, HashSet};
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,7 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::super::remote::{Call, Lane, Piece, StoreError};
+use super::super::remote::call::{Answer, Bundle, Call, Piece};
+use super::super::remote::{Lane, StoreError};
 use super::advice::{self, Role};
 use super::link::Finder;
 use super::script::Standing;
@@ -113,25 +115,30 @@ impl RedisCluster {
         slot_of(one) == slot_of(other)
     }
 
-    pub(in crate::store) async fn run(&self, call: &Call<'_>) -> Result<Vec<Piece>, StoreError> {
-        let slot = call.keys.first().map_or(0, |key| slot_of(key));
-        let mut node = self.core.owner(slot).await?;
-        let mut standing = Standing::Owner;
-        for _ in 0..=REDIRECTS_MAX {
-            let trouble = match node.server.run(call, standing).await {
-                Ok(pieces) => return Ok(pieces),
-                Err(trouble) => trouble,
-            };
-            (node, standing) = match Redirect::in_answer(&trouble, &node.address) {
-                Some(Redirect::Moved(address)) => {
-                    self.core.refresh();
-                    (self.core.node(&address), Standing::Owner)
-                }
-                Some(Redirect::Ask(address)) => (self.core.node(&address), Standing::Importing),
-                None => return Err(self.core.suspect(trouble)),
-            };
+    /// Calls go each by itself: it is rare that two of them have keys of one slot.
+    pub(in crate::store) async fn run(&self, call: &Call) -> Result<Answer, StoreError> {
+        let mut way = self.way_to(call.first_key()).await?;
+        loop {
+            match way.node.server.run(slice::from_ref(call), way.standing).await {
+                Ok(answers) => return answers.into_iter().next().unwrap_or_else(unanswered),
+                Err(trouble) => way.go_on(trouble)?,
+            }
         }
-        Err(StoreError::Cluster("its servers send a call from one to the other".into()))
+    }
+
+    pub(in crate::store) async fn run_bundle(&self, bundle: &Bundle<'_>) -> Result<Vec<Piece>, StoreError> {
+        let mut way = self.way_to(bundle.keys.first().copied().unwrap_or_default()).await?;
+        loop {
+            match way.node.server.run_bundle(bundle, way.standing).await {
+                Ok(pieces) => return Ok(pieces),
+                Err(trouble) => way.go_on(trouble)?,
+            }
+        }
+    }
+
+    async fn way_to(&self, key: &str) -> Result<Way<'_>, StoreError> {
+        let node = self.core.owner(slot_of(key)).await?;
+        Ok(Way { core: &self.core, node, standing: Standing::Owner, redirects: 0 })
     }
 
     /// Whether all masters that serve a part of the lane can be written to. A failure has the
@@ -151,9 +158,40 @@ impl RedisCluster {
     }
 }
 
+fn unanswered() -> Result<Answer, StoreError> {
+    Err(StoreError::Garbage("an answer is missing".into()))
+}
+
 fn lane_of(slot: u16) -> u8 {
     // Below LANES, for slots are below SLOTS.
     u8::try_from(slot / (SLOTS / u16::from(LANES))).unwrap_or_default()
+}
+
+/// Where a call goes: to whoever has its key, and to those who are named instead.
+struct Way<'c> {
+    core: &'c Arc<Core>,
+    node: Arc<Node>,
+    standing: Standing,
+    redirects: usize,
+}
+
+impl Way<'_> {
+    /// Follows a redirection; anything else is an error.
+    fn go_on(&mut self, trouble: Trouble) -> Result<(), StoreError> {
+        (self.node, self.standing) = match Redirect::in_answer(&trouble, &self.node.address) {
+            Some(Redirect::Moved(address)) => {
+                self.core.refresh();
+                (self.core.node(&address), Standing::Owner)
+            }
+            Some(Redirect::Ask(address)) => (self.core.node(&address), Standing::Importing),
+            None => return Err(self.core.suspect(trouble)),
+        };
+        self.redirects += 1;
+        if self.redirects > REDIRECTS_MAX {
+            return Err(StoreError::Cluster("its servers send a call from one to the other".into()));
+        }
+        Ok(())
+    }
 }
 
 impl Core {

@@ -2,7 +2,8 @@
 
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerError, ServerErrorKind, Value};
 
-use super::super::remote::{Call, Piece};
+use super::super::remote::StoreError;
+use super::super::remote::call::{Answer, Bundle, Call, Piece, answers};
 use super::wire::{Trouble, Wire, accept};
 
 /// How a server is to take a command for a slot that is being moved to it.
@@ -13,13 +14,27 @@ pub(super) enum Standing {
     Importing,
 }
 
-/// Runs a script. If the server does not know it, it is sent with its source over the same
-/// connection: nothing has run then, so that is no repetition.
-pub(super) async fn run(wire: &Wire, call: &Call<'_>, standing: Standing) -> Result<Vec<Piece>, Trouble> {
-    let known = ask(wire, command("EVALSHA", &call.script.sha1, call), standing).await;
+/// Runs a script once for all calls. If the server does not know it, it is sent with its source
+/// over the same connection: nothing has run then, so that is no repetition.
+pub(super) async fn run(
+    wire: &Wire,
+    calls: &[Call],
+    standing: Standing,
+) -> Result<Vec<Result<Answer, StoreError>>, Trouble> {
+    let Some(bundle) = Bundle::of(calls) else { return Ok(Vec::new()) };
+    answers(run_bundle(wire, &bundle, standing).await?, calls).map_err(Trouble::Failed)
+}
+
+/// The same with the answer as the script gives it.
+pub(super) async fn run_bundle(
+    wire: &Wire,
+    bundle: &Bundle<'_>,
+    standing: Standing,
+) -> Result<Vec<Piece>, Trouble> {
+    let known = ask(wire, command("EVALSHA", &bundle.script.sha1, bundle), standing).await;
     let answer = match known {
         Err(Trouble::Said(said)) if is_unknown_script(&said) => {
-            ask(wire, command("EVAL", &call.script.source, call), standing).await
+            ask(wire, command("EVAL", &bundle.script.source, bundle), standing).await
         }
         answer => answer,
     };
@@ -39,14 +54,14 @@ async fn ask(wire: &Wire, command: Cmd, standing: Standing) -> Result<Value, Tro
     }
 }
 
-fn command(name: &str, script: &str, call: &Call<'_>) -> Cmd {
+fn command(name: &str, script: &str, bundle: &Bundle<'_>) -> Cmd {
     let mut command = redis::cmd(name);
-    command.arg(script).arg(call.keys.len());
-    call.keys.iter().for_each(|key| {
+    command.arg(script).arg(bundle.keys.len());
+    bundle.keys.iter().for_each(|key| {
         command.arg(key);
     });
-    call.args.iter().for_each(|arg| {
-        command.arg(arg.as_slice());
+    bundle.args.iter().for_each(|arg| {
+        command.arg(arg.as_ref());
     });
     command
 }
@@ -68,17 +83,17 @@ fn read_pieces(answer: Value) -> Result<Vec<Piece>, Trouble> {
 
 #[cfg(test)]
 mod tests {
-    use smallvec::smallvec;
+    use std::sync::LazyLock;
 
-    use super::super::super::remote::Script;
+    use super::super::super::remote::call::Script;
     use super::*;
 
     #[test]
     fn arguments_are_sent_as_they_are() {
-        let script = Script { source: "return {}".into(), sha1: "5e1e".into() };
-        let keys = smallvec!["a".to_owned(), "b".to_owned()];
-        let call = Call { script: &script, keys, args: smallvec![vec![0, 13, 10, 255], vec![]] };
-        let sent = command("EVALSHA", &script.sha1, &call).get_packed_command();
+        static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("return {}"));
+        let args = vec![vec![0, 13, 10, 255].into(), vec![].into()];
+        let bundle = Bundle { script: &SCRIPT, keys: vec!["a", "b"], args };
+        let sent = command("EVALSHA", "5e1e", &bundle).get_packed_command();
         let wanted = b"*7\r\n$7\r\nEVALSHA\r\n$4\r\n5e1e\r\n$1\r\n2\r\n$1\r\na\r\n$1\r\nb\r\n$4\r\n\0\r\n\xff\r\n$0\r\n\r\n";
         assert_eq!(sent, wanted);
     }

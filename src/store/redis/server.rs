@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 
-use super::super::remote::{Call, Piece};
+use super::super::remote::StoreError;
+use super::super::remote::call::{Answer, Bundle, Call, Piece};
 use super::link::{Finder, Link};
 use super::script::{self, Standing};
 use super::slot::crc16;
 use super::wire::{Trouble, Wire, accept};
 
-/// One alone is bound to one core of ours for reading and writing. The fewer there are, the more calls
-/// share a packet, and a server spends more on packets than on scripts.
+/// One alone is bound to one core of ours for reading and writing. The fewer there are, the more requests
+/// share a call, and a server spends more on calls and packets than on what is in them.
 pub(super) const LINKS: usize = 2;
 
 /// For a probe, connecting included.
@@ -35,9 +36,29 @@ impl Server {
         Server { links: std::array::from_fn(|_| Arc::new(Link::new(Arc::clone(&finder)))) }
     }
 
-    pub(super) async fn run(&self, call: &Call<'_>, standing: Standing) -> Result<Vec<Piece>, Trouble> {
-        let key = call.keys.first().map_or("", String::as_str);
-        self.link(key).with(async |wire| script::run(wire, call, standing).await).await
+    /// Over the connection of the first key. The outer error is that of all calls.
+    pub(super) async fn run(
+        &self,
+        calls: &[Call],
+        standing: Standing,
+    ) -> Result<Vec<Result<Answer, StoreError>>, Trouble> {
+        let key = calls.first().map_or("", Call::first_key);
+        self.link(key).with(async |wire| script::run(wire, calls, standing).await).await
+    }
+
+    /// As [`Server::run`], of a script that decides no requests.
+    pub(super) async fn run_bundle(
+        &self,
+        bundle: &Bundle<'_>,
+        standing: Standing,
+    ) -> Result<Vec<Piece>, Trouble> {
+        let key = bundle.keys.first().copied().unwrap_or_default();
+        self.link(key).with(async |wire| script::run_bundle(wire, bundle, standing).await).await
+    }
+
+    /// The number of the connection that a key takes, below [`LINKS`].
+    pub(super) fn place_of(key: &str) -> usize {
+        usize::from(crc16(key.as_bytes())) % LINKS
     }
 
     /// Whether a key can be written over every connection, making those that are not there.
@@ -62,6 +83,6 @@ impl Server {
 
     fn link(&self, key: &str) -> &Arc<Link> {
         let [first, ..] = &self.links;
-        self.links.get(usize::from(crc16(key.as_bytes())) % LINKS).unwrap_or(first)
+        self.links.get(Server::place_of(key)).unwrap_or(first)
     }
 }

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use smallvec::smallvec;
 
 use self::process::{Fake, Process, Then, WELCOME, free_port, url};
-use super::super::remote::{Call, Piece, Script, StoreError};
+use super::super::remote::StoreError;
+use super::super::remote::call::{Answer, Call, Entry, Script, Terms};
 use super::RedisNode;
+use crate::decision::time::Timestamp;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -17,21 +19,29 @@ fn node(process: &Process) -> RedisNode {
     RedisNode::new(process.url(), "tg:", TIMEOUT)
 }
 
-fn script(source: &str) -> Script {
-    Script::new(source)
+/// Scripts live as long as the program.
+fn script(source: &str) -> &'static Script {
+    Box::leak(Box::new(Script::new(source)))
 }
 
-/// Counts in a key and answers the count, what it was given, and nothing.
-fn counting() -> Script {
-    script("return {redis.call('INCR', KEYS[1]), ARGV[1], false}")
+/// Counts in the key of each call and answers when, the count, and what the key is judged by.
+fn counting() -> &'static Script {
+    script(
+        "local reply = { 7, 8 }
+        for i = 1, #KEYS do
+            reply[2 * i + 1], reply[2 * i + 2] = redis.call('INCR', KEYS[i]), ARGV[2 * ARGV[1]:byte(2 * i) + 1]
+        end
+        return reply",
+    )
 }
 
-fn call<'s>(script: &'s Script, key: &str, arg: &[u8]) -> Call<'s> {
-    Call { script, keys: smallvec![key.to_owned()], args: smallvec![arg.to_vec()] }
+fn call(script: &'static Script, key: &str, limit: &[u8]) -> Call {
+    let terms = Terms { limit: limit.to_vec(), kept_ms: 1 };
+    Call { script, head: String::new(), entries: smallvec![Entry { key: key.to_owned(), terms }] }
 }
 
-fn counted(count: i64, arg: &[u8]) -> Vec<Piece> {
-    vec![Piece::Int(count), Piece::Bytes(arg.to_vec()), Piece::Nil]
+fn counted(count: i64, limit: &[u8]) -> Answer {
+    Answer { now: Timestamp::from_micros(7_000_008), said: count, states: smallvec![Some(limit.to_vec())] }
 }
 
 /// Asks until the answer is good: what an event of another process leads to takes its time.
@@ -51,7 +61,7 @@ async fn a_script_runs_with_bytes_in_and_out() {
     let server = Process::start(&[]);
     let (node, script) = (node(&server), counting());
     for (count, arg) in [(1, b"\0\xff\r\n" as &[u8]), (2, b""), (3, b"{}")] {
-        assert_eq!(node.run(&call(&script, "k", arg)).await, Ok(counted(count, arg)));
+        assert_eq!(node.run(call(script, "k", arg)).await, Ok(counted(count, arg)));
     }
     assert_eq!(node.probe().await, Ok(()));
     assert_eq!(server.command("GET tg:1:probe"), redis::Value::BulkString(b"1".to_vec()));
@@ -63,7 +73,7 @@ async fn a_forgotten_script_is_sent_again_in_the_same_call() {
     let server = Process::start(&[]);
     let (node, script) = (node(&server), counting());
     for count in 1..4 {
-        assert_eq!(node.run(&call(&script, "k", b"a")).await, Ok(counted(count, b"a")));
+        assert_eq!(node.run(call(script, "k", b"a")).await, Ok(counted(count, b"a")));
         server.command("SCRIPT FLUSH");
     }
 }
@@ -75,25 +85,25 @@ async fn what_a_server_refuses_is_told_by_its_meaning() {
     server.command("LPUSH list x");
     let writing = script_that_sets();
     assert_eq!(
-        node.run(&call(&self::script("return redis.call('GET', KEYS[1])"), "list", b"")).await,
+        node.run(call(self::script("return redis.call('GET', KEYS[1])"), "list", b"")).await,
         Err(StoreError::WrongType)
     );
     server.command("CONFIG SET maxmemory 1");
-    assert_eq!(node.run(&call(&writing, "k", b"v")).await, Err(StoreError::OutOfMemory));
+    assert_eq!(node.run(call(writing, "k", b"v")).await, Err(StoreError::OutOfMemory));
     assert_eq!(node.probe().await, Err(StoreError::OutOfMemory));
     server.command("CONFIG SET maxmemory-policy volatile-lru");
     assert!(node.advice().await.is_some_and(|advice| advice.contains("noeviction")));
     server.command("CONFIG SET maxmemory 0");
     server.command("REPLICAOF 127.0.0.1 1");
-    assert_eq!(node.run(&call(&writing, "k", b"v")).await, Err(StoreError::ReadOnly));
+    assert_eq!(node.run(call(writing, "k", b"v")).await, Err(StoreError::ReadOnly));
     assert_eq!(node.probe().await, Err(StoreError::ReadOnly));
     server.command("REPLICAOF NO ONE");
-    assert_eq!(node.run(&call(&script, "k", b"a")).await, Ok(counted(1, b"a")));
-    let said = node.run(&call(&self::script("return redis.error_reply('ODD\tthing')"), "k", b"")).await;
+    assert_eq!(node.run(call(script, "k", b"a")).await, Ok(counted(1, b"a")));
+    let said = node.run(call(self::script("return redis.error_reply('ODD\tthing')"), "k", b"")).await;
     assert!(matches!(said, Err(StoreError::Refused(text)) if text.contains("ODD") && !text.contains('\t')));
 }
 
-fn script_that_sets() -> Script {
+fn script_that_sets() -> &'static Script {
     script("redis.call('SET', KEYS[1], ARGV[1]) return {}")
 }
 
@@ -103,7 +113,7 @@ async fn a_login_that_is_refused_is_told_and_shows_nothing() {
     let script = counting();
     let tell = async |login: &str| {
         let node = RedisNode::new(url(&format!("redis://{login}127.0.0.1:{}", server.port)), "tg:", TIMEOUT);
-        node.run(&call(&script, "k", b"a")).await
+        node.run(call(script, "k", b"a")).await
     };
     assert_eq!(tell(":hunter2@").await, Ok(counted(1, b"a")));
     assert_eq!(tell("default:hunter2@").await, Ok(counted(2, b"a")));
@@ -134,7 +144,7 @@ async fn what_makes_no_sense_is_told_and_the_connection_left() {
         let fake = Fake::start(says, then);
         let node = RedisNode::new(fake.url(), "tg:", TIMEOUT);
         for times in 1..3 {
-            let error = node.run(&call(&script, "k", b"a")).await.unwrap_err();
+            let error = node.run(call(script, "k", b"a")).await.unwrap_err();
             assert!(is_wanted(&error), "{says:?}: {error:?}");
             assert!(!format!("{error:?} {error}").contains("hunter2"), "{error:?}");
             assert_eq!(fake.connections(), times, "{says:?}: each call has a new connection");
@@ -146,7 +156,7 @@ async fn what_makes_no_sense_is_told_and_the_connection_left() {
 async fn tls_to_a_server_without_it_fails_as_a_connection() {
     let fake = Fake::start(&["-ERR Protocol error\r\n"], Then::Wait);
     let node = RedisNode::new(url(&format!("rediss://:hunter2@127.0.0.1:{}", fake.port)), "tg:", TIMEOUT);
-    let error = node.run(&call(&counting(), "k", b"a")).await.unwrap_err();
+    let error = node.run(call(counting(), "k", b"a")).await.unwrap_err();
     let place = format!("127.0.0.1:{}", fake.port);
     assert!(matches!(&error, StoreError::Disconnected(text) if text.contains(&place)), "{error:?}");
 }
@@ -180,7 +190,7 @@ async fn who_never_answers_is_given_up_within_a_second() {
         assert!(began.elapsed() < Duration::from_millis(1500), "{says:?} {:?}", began.elapsed());
         // A call then waits for a new connection, not for the old.
         let waited =
-            tokio::time::timeout(Duration::from_millis(400), node.run(&call(&script, "k", b"a"))).await;
+            tokio::time::timeout(Duration::from_millis(400), node.run(call(script, "k", b"a"))).await;
         assert!(matches!(waited, Err(_) | Ok(Err(StoreError::Timeout))), "{waited:?}");
         assert_eq!(fake.connections(), if says.is_empty() { 2 } else { 3 }, "{says:?}");
     }
@@ -191,15 +201,15 @@ async fn a_server_that_comes_back_is_found_again() {
     let server = Process::start(&[]);
     let (node, script) = (node(&server), counting());
     assert_eq!(node.probe().await, Ok(()));
-    assert_eq!(node.run(&call(&script, "k", b"a")).await, Ok(counted(1, b"a")));
+    assert_eq!(node.run(call(script, "k", b"a")).await, Ok(counted(1, b"a")));
     let port = server.kill();
-    let error = node.run(&call(&script, "k", b"a")).await.unwrap_err();
+    let error = node.run(call(script, "k", b"a")).await.unwrap_err();
     assert!(matches!(error, StoreError::Disconnected(_)), "{error:?}");
     let error = node.probe().await.unwrap_err();
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
     let _server = Process::start_on(port, &[]);
     assert_eq!(node.probe().await, Ok(()));
-    assert_eq!(node.run(&call(&script, "k", b"a")).await, Ok(counted(1, b"a")));
+    assert_eq!(node.run(call(script, "k", b"a")).await, Ok(counted(1, b"a")));
 }
 
 #[tokio::test]
@@ -207,7 +217,7 @@ async fn a_connection_closed_while_nobody_asks_costs_no_call() {
     let server = Process::start(&[]);
     let (node, script) = (node(&server), counting());
     for count in 1..4 {
-        let answer = soon(async || node.run(&call(&script, "k", b"a")).await).await;
+        let answer = soon(async || node.run(call(script, "k", b"a")).await).await;
         assert_eq!(answer, counted(count, b"a"));
         server.command("CLIENT KILL TYPE normal SKIPME yes");
         // That the connection was closed is heard once this task rests.
@@ -230,11 +240,11 @@ async fn a_stopped_server_holds_nobody_after_it_goes_on() {
 async fn an_answer_that_nobody_waits_for_goes_to_nobody() {
     let server = Process::start(&[]);
     let (node, script) = (node(&server), counting());
-    assert_eq!(node.run(&call(&script, "k", b"first")).await, Ok(counted(1, b"first")));
+    assert_eq!(node.run(call(script, "k", b"first")).await, Ok(counted(1, b"first")));
     server.command("CLIENT PAUSE 300 ALL");
-    let left = tokio::time::timeout(Duration::from_millis(30), node.run(&call(&script, "k", b"left"))).await;
+    let left = tokio::time::timeout(Duration::from_millis(30), node.run(call(script, "k", b"left"))).await;
     assert!(left.is_err(), "{left:?}");
-    assert_eq!(node.run(&call(&script, "k", b"own")).await, Ok(counted(3, b"own")));
+    assert_eq!(node.run(call(script, "k", b"own")).await, Ok(counted(3, b"own")));
 }
 
 #[tokio::test]
@@ -244,7 +254,7 @@ async fn many_who_want_a_connection_wait_for_one_attempt() {
     let calls: Vec<_> = (0..64)
         .map(|_| {
             let node = std::sync::Arc::clone(&node);
-            tokio::spawn(async move { node.run(&call(&counting(), "k", b"a")).await })
+            tokio::spawn(async move { node.run(call(counting(), "k", b"a")).await })
         })
         .collect();
     for call in calls {
@@ -254,6 +264,37 @@ async fn many_who_want_a_connection_wait_for_one_attempt() {
     let stats = String::from_utf8(stats).unwrap();
     // One of ours, and the one that asks.
     assert!(stats.contains("total_connections_received:2\r\n"), "{stats}");
+}
+
+#[tokio::test]
+async fn calls_that_go_together_run_once_each_also_when_the_script_is_forgotten() {
+    const CALLS: usize = 300;
+    let server = Process::start(&[]);
+    let (node, script) = (std::sync::Arc::new(node(&server)), counting());
+    for round in 1..=3 {
+        let calls: Vec<_> = (0..CALLS)
+            .map(|number| {
+                let (node, key) = (std::sync::Arc::clone(&node), format!("k{}", number % 100));
+                tokio::spawn(async move { node.run(call(script, &key, key.as_bytes())).await })
+            })
+            .collect();
+        let mut sum = 0;
+        for (number, call) in calls.into_iter().enumerate() {
+            let answer = call.await.unwrap().unwrap();
+            let own = format!("k{}", number % 100).into_bytes();
+            assert_eq!(answer.states[0], Some(own), "each call has the answer for its own key");
+            sum += answer.said;
+        }
+        // Each of a hundred keys was counted up three times.
+        let counts = 3 * (round - 1) + 1..=3 * round;
+        assert_eq!(sum, 100 * counts.sum::<i64>(), "round {round}");
+        server.command("SCRIPT FLUSH");
+    }
+    let redis::Value::BulkString(stats) = server.command("INFO commandstats") else { panic!("it is text") };
+    let stats = String::from_utf8(stats).unwrap();
+    let evals = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_eval")?.split(['=', ',']).nth(1));
+    let evals: usize = evals.map(|count| count.parse::<usize>().unwrap()).sum();
+    assert!(evals < 3 * CALLS / 10, "{evals} evaluations of {} calls", 3 * CALLS);
 }
 
 #[tokio::test]
@@ -272,7 +313,7 @@ async fn the_master_is_the_one_that_says_so() {
     let found = |sentinels| RedisNode::by_sentinel("main", sentinels, None, "tg:", TIMEOUT);
 
     let node = found(vec![dead.clone(), mute.url(), stale.url(), ignorant.url(), right.url()]);
-    assert_eq!(node.run(&call(&counting(), "k", b"a")).await, Ok(counted(1, b"a")));
+    assert_eq!(node.run(call(counting(), "k", b"a")).await, Ok(counted(1, b"a")));
     assert_eq!(node.probe().await, Ok(()), "the one that knew is asked first");
 
     assert_eq!(found(vec![stale.url()]).probe().await, Err(StoreError::ReadOnly));

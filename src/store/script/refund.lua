@@ -1,12 +1,13 @@
--- Takes back charges that were made for a request which another part of the cluster refused.
+-- Takes back charges that were made for requests which another part of the cluster refused.
 --
--- KEYS[i]      the counter of the i-th charge
--- ARGV[1]      when the charges were made, milliseconds since the epoch, as they were stored
--- ARGV[i+1]    the limit of the i-th charge, packed
--- returns      {how many keys were given something back}
+-- KEYS         the counters, as many of the first request as it has charges, then those of the next
+-- ARGV[1]      for each request a byte, how many charges it has, and a byte for each of them, the number of its limit
+-- ARGV[2]      when the charges were made, milliseconds since the epoch, as they were stored
+-- ARGV[2n+1]   the n-th limit, packed
+-- returns      {0, 0, and for each request: how many keys were given something back; then false for each key}
 local call, unpack, pack = redis.call, struct.unpack, struct.pack
 local floor, ceil, max = math.floor, math.ceil, math.max
-local at_ms = tonumber(ARGV[1])
+local at_ms = tonumber(ARGV[2])
 local WINDOWS = 16
 
 -- Without `cost` events of that time, or of the first after it: a clock that ran backwards made them later.
@@ -31,9 +32,19 @@ local function section_without(state, at, span, k, base, cost)
   return table.concat(entries)
 end
 
-local refunded = 0
-for i = 1, #KEYS do
-  local state, limit = call('GET', KEYS[i]), ARGV[i + 1]
+-- Without the attempt that was reserved then; nothing if it is not there.
+local function attempts_without(state, first)
+  local n, at, ends = unpack('<I2', state, first), first + 2, at_ms + 120000
+  for i = 0, n - 1 do
+    if unpack('<I6', state, at + 6 * i) == ends then
+      return pack('<I2', n - 1) .. state:sub(at, at + 6 * i - 1) .. state:sub(at + 6 * (i + 1))
+    end
+  end
+end
+
+-- Whether the key had anything to give back.
+local function refund(key, limit)
+  local state = call('GET', key)
   local kind, _, cost = unpack('<BBI4', limit)
   local tag = state and state:byte() or 0
   local first = tag < 97 and 18 or 2
@@ -46,6 +57,8 @@ for i = 1, #KEYS do
     local arrival_s, arrival_ns = unpack('<I6I4', state, first)
     local ns = arrival_ns - period * cost
     body = pack('<I6I4', max(0, arrival_s + floor(ns / 1000000000)), ns % 1000000000)
+  elseif small == 102 or small == 98 then
+    body = attempts_without(state, first)
   elseif small == 109 then
     local cap, n, sections = unpack('<BBB', state, first)
     local ring, left = ring_without(state, first + 3, n, cost)
@@ -58,9 +71,20 @@ for i = 1, #KEYS do
     end
     body = table.concat(parts)
   end
-  if body then
-    call('SET', KEYS[i], state:sub(1, first - 1) .. body, 'KEEPTTL')
-    refunded = refunded + 1
-  end
+  if body then call('SET', key, state:sub(1, first - 1) .. body, 'KEEPTTL') end
+  return body ~= nil
 end
-return { refunded }
+
+local layout, reply, at, before = { ARGV[1]:byte(1, -1) }, { 0, 0 }, 1, 0
+while layout[at] do
+  local charges, refunded = layout[at], 0
+  reply[#reply + 1] = 0
+  local place = #reply
+  for i = 1, charges do
+    if refund(KEYS[before + i], ARGV[2 * layout[at + i] + 1]) then refunded = refunded + 1 end
+    reply[place + i] = false
+  end
+  reply[place] = refunded
+  at, before = at + 1 + charges, before + charges
+end
+return reply

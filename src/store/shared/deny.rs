@@ -71,7 +71,8 @@ impl DenyCache {
             Judgement::Pending { .. } => return,
             Judgement::Admits | Judgement::Undecided { .. } => return self.forget(charge.key),
         };
-        if charge.limit.mode == Mode::Shadow {
+        // Whom each request blocks for longer, each request is told to the store of.
+        if charge.limit.mode == Mode::Shadow || charge.limit.prolongs_blocks() {
             return;
         }
         // Only one request began the block, and it is not asked again.

@@ -9,7 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::remote::{Call, Piece, StoreError};
+use super::super::remote::StoreError;
+use super::super::remote::call::{Bundle, Piece};
 use super::script::{Ported, hex};
 
 /// One command of a pipeline.
@@ -44,13 +45,13 @@ impl Command {
 }
 
 /// What follows the script in a command: the number of keys, the keys, the arguments.
-pub(super) fn operands(call: &Call<'_>) -> Arc<str> {
-    let mut json = format!(r#","{}""#, call.keys.len());
-    for key in &call.keys {
+pub(super) fn operands(bundle: &Bundle<'_>) -> Arc<str> {
+    let mut json = format!(r#","{}""#, bundle.keys.len());
+    for key in &bundle.keys {
         json.push(',');
-        json.push_str(&Value::from(key.as_str()).to_string());
+        json.push_str(&Value::from(*key).to_string());
     }
-    for arg in &call.args {
+    for arg in &bundle.args {
         json.push_str(",\"");
         json.push_str(&hex(arg));
         json.push('"');

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::super::remote::Script;
+use super::super::remote::call::Script;
 
 /// Reads the arguments, and brings the library that may be absent.
 const PRELUDE: &str = include_str!("prelude.lua");

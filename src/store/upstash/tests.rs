@@ -14,19 +14,22 @@ use smallvec::smallvec;
 
 use self::api::{Api, Commands, PATIENCE};
 use self::redis_server::RedisServer;
-use super::super::remote::Script;
+use super::super::remote::call::{Entry, Script, Terms};
 use super::*;
+use crate::decision::time::Timestamp;
 
 fn upstash(url: &str, token: &str) -> Upstash {
     Upstash::new(UpstashUrl::parse(url).unwrap(), token.into(), "gate:", 2 * PATIENCE)
 }
 
-fn script_of(source: &str) -> Script {
-    Script { source: source.to_owned(), sha1: source.to_owned() }
+/// Scripts live as long as the program.
+fn script_of(source: &str) -> &'static Script {
+    Box::leak(Box::new(Script { source: source.to_owned(), sha1: source.to_owned() }))
 }
 
-fn call<'s>(script: &'s Script, key: &str, args: &[&[u8]]) -> Call<'s> {
-    Call { script, keys: smallvec![key.to_owned()], args: args.iter().map(|arg| arg.to_vec()).collect() }
+fn call(script: &'static Script, key: &str, limit: &[u8]) -> Call {
+    let terms = Terms { limit: limit.to_vec(), kept_ms: 1 };
+    Call { script, head: String::new(), entries: smallvec![Entry { key: key.to_owned(), terms }] }
 }
 
 /// What Upstash alone understands, in a script that comes as a source or by its name.
@@ -79,9 +82,9 @@ fn relay(server: &RedisServer) -> impl Fn(&Commands) -> (StatusCode, String) + S
 
 /// Keeps what it is given behind what it has, and answers with all of it.
 const APPEND: &str = "
-    local stored = (redis.call('GET', KEYS[1]) or '') .. struct.pack('<I4', #ARGV[1]) .. ARGV[1]
+    local stored = (redis.call('GET', KEYS[1]) or '') .. struct.pack('<I4', #ARGV[3]) .. ARGV[3]
     redis.call('SET', KEYS[1], stored)
-    return { #stored, stored, false, (struct.unpack('<I4', stored)) }
+    return { #stored, (struct.unpack('<I4', stored)), 1, stored }
 ";
 
 #[tokio::test]
@@ -92,8 +95,9 @@ async fn binary_states_survive_the_way_to_a_server_and_back() {
     let append = script_of(APPEND);
     let all: Vec<u8> = (0..=255).collect();
     let stored = [&256_u32.to_le_bytes(), all.as_slice()].concat();
-    let pieces = store.run(&call(&append, "a\u{e4}\"", &[&all])).await.unwrap();
-    assert_eq!(pieces, [Piece::Int(260), Piece::Bytes(stored.clone()), Piece::Nil, Piece::Int(256)]);
+    let answer = store.run(&call(append, "a\u{e4}\"", &all)).await.unwrap();
+    let now = Timestamp::from_micros(260_000_256);
+    assert_eq!(answer, Answer { now, said: 1, states: smallvec![Some(stored)] });
     let (headers, _) = api.asked().remove(0);
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
     assert_eq!(header("authorization"), "Bearer secret");
@@ -113,13 +117,13 @@ async fn errors_of_commands_are_told_apart() {
     let store = upstash(&api.base(), "secret");
     let append = script_of(APPEND);
     let _: i64 = redis::cmd("LPUSH").arg("list").arg(1).query(&mut server.connect()).unwrap();
-    assert_eq!(store.run(&call(&append, "list", &[b""])).await, Err(StoreError::WrongType));
+    assert_eq!(store.run(&call(append, "list", b"")).await, Err(StoreError::WrongType));
     let broken = script_of("return this is no Lua");
-    assert!(matches!(store.run(&call(&broken, "k", &[])).await, Err(StoreError::Refused(_))));
+    assert!(matches!(store.run(&call(broken, "k", b"")).await, Err(StoreError::Refused(_))));
     let one = script_of("return 1");
-    assert!(matches!(store.run(&call(&one, "k", &[])).await, Err(StoreError::Garbage(_))), "no array");
+    assert!(matches!(store.run(&call(one, "k", b"")).await, Err(StoreError::Garbage(_))), "no array");
     let _: () = redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).query(&mut server.connect()).unwrap();
-    assert_eq!(store.run(&call(&append, "k", &[b""])).await, Err(StoreError::OutOfMemory));
+    assert_eq!(store.run(&call(append, "k", b"")).await, Err(StoreError::OutOfMemory));
     assert_eq!(store.probe().await, Err(StoreError::OutOfMemory));
 }
 
@@ -134,24 +138,34 @@ async fn a_server_that_forgot_a_script_is_told_it_in_the_same_run() {
     let server = RedisServer::start();
     let api = Api::start(relay(&server)).await;
     let store = Arc::new(upstash(&api.base(), "secret"));
-    let count = script_of("return { redis.call('INCR', KEYS[1]) }");
-    assert_eq!(store.run(&call(&count, "k", &[])).await.unwrap(), [Piece::Int(1)]);
-    assert_eq!(store.run(&call(&count, "k", &[])).await.unwrap(), [Piece::Int(2)]);
+    let count = script_of("return { 0, 0, redis.call('INCR', KEYS[1]), false }");
+    assert_eq!(store.run(&call(count, "k", b"")).await.unwrap().said, 1);
+    assert_eq!(store.run(&call(count, "k", b"")).await.unwrap().said, 2);
     assert_eq!(verbs(&api), ["EVALSHA", "EVAL", "EVALSHA"]);
 
     let _: () = redis::cmd("SCRIPT").arg("FLUSH").query(&mut server.connect()).unwrap();
-    let (one, two, three) = (call(&count, "k", &[]), call(&count, "k", &[]), call(&count, "k", &[]));
+    let (one, two, three) = (call(count, "k", b""), call(count, "k", b""), call(count, "k", b""));
     let (one, two, three) = tokio::join!(store.run(&one), store.run(&two), store.run(&three));
-    let mut counts = [one, two, three].map(|pieces| match pieces.unwrap()[..] {
-        [Piece::Int(count)] => count,
-        _ => panic!("one number"),
-    });
+    let mut counts = [one, two, three].map(|answer| answer.unwrap().said);
     counts.sort_unstable();
     assert_eq!(counts, [3, 4, 5], "each ran once");
     // The first goes alone; the others follow in one request, or beside its second try.
     let sources =
         verbs(&api).iter().skip(3).filter(|verbs| verbs.contains("EVAL ") || verbs.ends_with("EVAL")).count();
     assert!(sources <= 2, "{:?}", verbs(&api));
+}
+
+#[tokio::test]
+async fn calls_of_one_moment_share_a_request() {
+    let server = RedisServer::start();
+    let api = Api::start(relay(&server)).await;
+    let store = upstash(&api.base(), "secret");
+    let count = script_of("return { 0, 0, redis.call('INCR', KEYS[1]), false }");
+    assert_eq!(store.run(&call(count, "a", b"")).await.unwrap().said, 1);
+    let (one, other) = (call(count, "a", b""), call(count, "b", b""));
+    let (one, other) = tokio::join!(store.run(&one), store.run(&other));
+    assert_eq!((one.unwrap().said, other.unwrap().said), (2, 1));
+    assert_eq!(api.batch_sizes(), [1, 1, 2]);
 }
 
 #[tokio::test]
@@ -164,7 +178,7 @@ async fn a_server_that_never_learns_is_not_asked_for_ever() {
     let api = Api::start(forgetful).await;
     let one = script_of("return {}");
     assert!(matches!(
-        upstash(&api.base(), "secret").run(&call(&one, "k", &[])).await,
+        upstash(&api.base(), "secret").run(&call(one, "k", b"")).await,
         Err(StoreError::Garbage(_))
     ));
     assert_eq!(verbs(&api), ["EVALSHA", "EVAL", "EVAL"]);

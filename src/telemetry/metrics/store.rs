@@ -35,6 +35,7 @@ pub struct StoreMetrics {
     fallbacks: [IntCounter; 3],
     refused_in_node: IntCounter,
     refunds: IntCounter,
+    unsettled: IntCounter,
     round_trip_seconds: Histogram,
 }
 
@@ -88,7 +89,7 @@ impl StoreMetrics {
         )?;
         let round_trip = HistogramOpts::new(
             "tollgate_store_round_trip_seconds",
-            "Time of one call to the shared store, failed ones included.",
+            "Time of one call to the shared store, with the wait for its turn, failed ones included.",
         );
         Ok(StoreMetrics {
             up: gauge("tollgate_store_up", "1 while the store answers; a store in memory always does.")?,
@@ -105,6 +106,10 @@ impl StoreMetrics {
             refunds: counter(
                 "tollgate_store_refunds_total",
                 "Charges taken back because another part of the cluster refused the request.",
+            )?,
+            unsettled: counter(
+                "tollgate_store_unsettled_total",
+                "Attempts whose outcome the shared store was not told; it counts them as failed when their lease ends.",
             )?,
             round_trip_seconds: super::registered(
                 registry,
@@ -138,5 +143,10 @@ impl StoreMetrics {
 
     pub fn refunded(&self) {
         self.refunds.inc();
+    }
+
+    /// The store was not told what became of so many attempts.
+    pub fn unsettled(&self, attempts: usize) {
+        self.unsettled.inc_by(attempts as u64);
     }
 }

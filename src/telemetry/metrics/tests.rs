@@ -166,6 +166,29 @@ fn the_store_shows_how_full_it_is() {
 }
 
 #[test]
+fn the_journal_counts_by_its_own_words() {
+    let metrics = Metrics::new().unwrap();
+    let journal = metrics.journal();
+    journal.set_up(true);
+    journal.dropped(Dropped::Events, 3);
+    journal.dropped(Dropped::Blocks, 2);
+    journal.wrote(3);
+    journal.wrote(JournalMetrics::KINDS.len());
+    journal.block_started(1);
+    journal.set_blocks([4, 0, 0, 1]);
+    journal.committed(Duration::from_millis(3));
+    check(&metrics, "tollgate_journal_up 1");
+    check(&metrics, r#"tollgate_journal_dropped_total{what="events"} 3"#);
+    check(&metrics, r#"tollgate_journal_dropped_total{what="blocks"} 2"#);
+    check(&metrics, r#"tollgate_journal_events_total{kind="failure"} 1"#);
+    check(&metrics, r#"tollgate_journal_events_total{kind="limited"} 0"#);
+    check(&metrics, r#"tollgate_blocks_started_total{reason="failures"} 1"#);
+    check(&metrics, r#"tollgate_blocks{reason="limit"} 4"#);
+    check(&metrics, r#"tollgate_blocks{reason="operator"} 1"#);
+    check(&metrics, r#"tollgate_journal_commit_seconds_bucket{le="0.005"} 1"#);
+}
+
+#[test]
 fn every_metric_has_help_a_type_and_no_name_twice() {
     let metrics = Metrics::new().unwrap();
     login(&metrics);

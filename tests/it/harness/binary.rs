@@ -49,7 +49,27 @@ impl Running {
     pub(crate) async fn launch(preamble: &str, rules: &str, variables: &[(&str, &str)]) -> Running {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("gateway.yaml"), format!("{preamble}{rules}")).expect("a file");
-        let mut binary = Binary::spawn(folder.path(), &["run"], variables);
+        Running::in_folder(folder, preamble, variables).await
+    }
+
+    /// On a disk that takes no file larger than so many bytes, in steps of 512.
+    pub(crate) async fn start_cramped(backend: &Backend, rules: &str, file_max: usize) -> Running {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let preamble = preamble(backend.addr());
+        std::fs::write(folder.path().join("gateway.yaml"), format!("{preamble}{rules}")).expect("a file");
+        // Of a limit that is passed a process is told by an error, once it ignores the signal.
+        let line = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" run", file_max / 512);
+        let mut command = Command::new("sh");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_tollgate")]).env_clear().current_dir(folder.path());
+        Running::ready(Process::start(&mut command), folder, &preamble).await
+    }
+
+    async fn in_folder(folder: TempDir, preamble: &str, variables: &[(&str, &str)]) -> Running {
+        Running::ready(Binary::spawn(folder.path(), &["run"], variables), folder, preamble).await
+    }
+
+    /// Waits until it says where it listens.
+    async fn ready(mut binary: Process, folder: TempDir, preamble: &str) -> Running {
         let line = binary.stdout.line_with("the gateway is ready").await;
         let mut addresses = line.match_indices("127.0.0.1:").map(|(at, _)| {
             let rest = &line[at..];
@@ -68,6 +88,10 @@ impl Running {
         Running::launch(&preamble(backend.addr()), rules, &variables).await
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The page of metrics.
     pub(crate) async fn metrics(&self) -> String {
         get(self.admin, "/metrics").await.text().to_owned()
@@ -82,9 +106,56 @@ impl Running {
         self.folder.path().join("gateway.yaml")
     }
 
+    /// Ends it as an operator does, once it has said that it is stopping.
+    pub(crate) async fn terminated(mut self) -> Stopped {
+        self.binary.signal(Signal::Terminate);
+        self.binary.stdout.line_with("stopping").await;
+        self.ended().await
+    }
+
+    /// A second signal to one that is stopping.
+    pub(crate) async fn terminated_again(self) -> Stopped {
+        self.binary.signal(Signal::Terminate);
+        self.ended().await
+    }
+
+    async fn ended(self) -> Stopped {
+        let ended = self.binary.ended().await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
+        Stopped { folder: self.folder, preamble: self.preamble }
+    }
+
+    /// Ends it as the lack of memory does.
+    pub(crate) fn killed(mut self) -> Stopped {
+        self.binary.kill();
+        Stopped { folder: self.folder, preamble: self.preamble }
+    }
+
     /// Puts new rules in the place of the old ones.
     pub(crate) fn edit(&self, rules: &str) {
         replace(&self.config(), &format!("{}{rules}", self.preamble));
+    }
+}
+
+/// What a gateway has left behind.
+pub(crate) struct Stopped {
+    folder: TempDir,
+    preamble: String,
+}
+
+impl Stopped {
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder of what outlives the process.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Another gateway on the same file and folder, on ports of its own.
+    pub(crate) async fn start(self) -> Running {
+        Running::in_folder(self.folder, &self.preamble, &[]).await
     }
 }
 

@@ -52,10 +52,19 @@ impl Gateway {
 
     /// With a file of the test's own; `preamble` is kept by [`Gateway::edit`].
     pub(crate) async fn launch(preamble: &str, rules: &str, clock: Clock) -> Result<Gateway, StartError> {
+        Gateway::launch_with(preamble, rules, Environment::empty(), clock).await
+    }
+
+    pub(crate) async fn launch_with(
+        preamble: &str,
+        rules: &str,
+        environment: Environment,
+        clock: Clock,
+    ) -> Result<Gateway, StartError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("gateway.yaml");
         std::fs::write(&config, format!("{preamble}{rules}")).expect("a file");
-        let gateway = Gateway::from_file(&config, Environment::empty(), clock).await?;
+        let gateway = Gateway::from_file(&config, environment, clock).await?;
         Ok(Gateway { preamble: preamble.to_owned(), _folder: Some(folder), ..gateway })
     }
 
@@ -123,8 +132,21 @@ impl Gateway {
 
     /// Stops it in an orderly way; whether every request in flight finished.
     pub(crate) async fn stop(self) -> bool {
-        self.app.stop(Duration::from_secs(5)).await
+        stop(self.app).await
     }
+
+    /// Stops it, and starts another one on the same file and folder, on ports of its own.
+    pub(crate) async fn restarted(self, clock: Clock) -> Gateway {
+        let Gateway { app, config, preamble, _folder, address: _, admin: _ } = self;
+        stop(app).await;
+        let gateway =
+            Gateway::from_file(&config, Environment::empty(), clock).await.expect("it starts again");
+        Gateway { preamble, _folder, ..gateway }
+    }
+}
+
+async fn stop(app: App) -> bool {
+    app.stop(Duration::from_secs(5), std::future::pending()).await
 }
 
 /// Puts a new file in the place of the old one in a single step, as careful editors do: however slow the day, no

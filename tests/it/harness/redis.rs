@@ -135,15 +135,31 @@ impl RedisServer {
         calls.iter().sum()
     }
 
+    /// How many calls decided requests: without those by which gateways tell each other things.
+    pub(crate) async fn decisions(&self) -> u64 {
+        let info = self.must(&["INFO", "commandstats"]).await.text();
+        let given = |command: &str| {
+            let stat = info.lines().find_map(|line| {
+                line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(":calls=")
+            });
+            stat.map_or(0, |stat| {
+                let digits = stat.split(',').next().unwrap_or_default();
+                digits.parse::<u64>().expect("a number of calls")
+            })
+        };
+        // Every script asks for the time, and each of the others for one of these.
+        given("time").saturating_sub(given("hlen") + given("xrevrange") + given("hscan"))
+    }
+
     /// How many keys it holds.
     pub(crate) async fn dbsize(&self) -> i64 {
         self.must(&["DBSIZE"]).await.int()
     }
 
-    /// The keys of counters: without those that gateways write to see whether they can.
+    /// The keys of counters: without those that gateways write to see whether they can, or to tell each other things.
     pub(crate) async fn counters(&self) -> Vec<String> {
         let mut keys = self.keys().await;
-        keys.retain(|key| !key.contains("probe"));
+        keys.retain(|key| !key.contains("probe") && !key.contains(MIRROR));
         keys
     }
 
@@ -152,10 +168,23 @@ impl RedisServer {
         keys.into_iter().map(Reply::text).collect()
     }
 
-    /// All keys with their values, in the order of the keys; panics at one that is no string.
+    /// What gateways have told each other: each mark and each entry with all that is in it, as text.
+    pub(crate) async fn mirrored(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for key in self.keys().await.into_iter().filter(|key| key.contains(MIRROR)) {
+            let words = match self.must(&["TYPE", &key]).await.text().as_str() {
+                "hash" => vec!["HGETALL", &key],
+                _ => vec!["XRANGE", &key, "-", "+"],
+            };
+            told.extend(self.must(&words).await.array().into_iter().map(|reply| spelled(&reply)));
+        }
+        told
+    }
+
+    /// All keys of counters and probes with their values, in the order of the keys; panics at one that is no string.
     pub(crate) async fn values(&self) -> Vec<(String, Vec<u8>)> {
         let mut values = Vec::new();
-        for key in self.keys().await {
+        for key in self.keys().await.into_iter().filter(|key| !key.contains(MIRROR)) {
             match self.must(&["GET", &key]).await {
                 Reply::Bytes(value) => values.push((key, value)),
                 // It expired between the two commands.
@@ -200,6 +229,19 @@ impl RedisServer {
 
     fn said(&self) -> String {
         format!("{}{}", self.process.stdout.text(), self.process.stderr.text())
+    }
+}
+
+/// In the names of what gateways tell each other.
+const MIRROR: &str = "{mirror}";
+
+fn spelled(reply: &Reply) -> String {
+    match reply {
+        Reply::Simple(text) | Reply::Error(text) => text.clone(),
+        Reply::Int(number) => number.to_string(),
+        Reply::Nil => String::new(),
+        Reply::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Reply::Array(replies) => replies.iter().map(spelled).collect::<Vec<_>>().join(" "),
     }
 }
 

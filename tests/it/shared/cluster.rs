@@ -32,7 +32,7 @@ async fn gateways_follow_a_failover() {
     cluster.wait_for_failover(killed).await;
     println!("failover after {:?}", since.elapsed());
     let heir = cluster.master_of(lost).await;
-    stress.is_back(async || Some(cluster.node(heir).calls().await)).await;
+    stress.is_back(async || Some(cluster.node(heir).decisions().await)).await;
     // Two masters of three never were away, though they say so themselves until the third is replaced.
     stress.stop("failover in a cluster", &Effect::Some).await;
 }

@@ -41,9 +41,9 @@ routes:
     let site = Site::start(2, PATIENT, RULES).await;
     // Each server learns the script once.
     assert_eq!(site.statuses(0, "/", 1).await, [200]);
-    let before = site.redis.calls().await;
+    let before = site.redis.decisions().await;
     assert_eq!(site.statuses(0, "/", 5).await, [200; 5]);
-    assert_eq!(site.redis.calls().await - before, 5);
+    assert_eq!(site.redis.decisions().await - before, 5);
     let stored = stored(&site.redis).await;
     assert_eq!(site.statuses(1, "/", 1).await, [429], "the third limit of a gateway that knew nothing");
     assert_eq!(self::stored(&site.redis).await, stored, "nothing is charged by a refusal");

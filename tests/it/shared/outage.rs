@@ -19,7 +19,7 @@ async fn a_redis_that_dies_and_comes_back_empty() {
     stress.asks_nothing_for(Duration::from_secs(1)).await;
     let until = Instant::now();
     redis.restart_empty().await;
-    stress.is_back(async || Some(redis.calls().await)).await;
+    stress.is_back(async || Some(redis.decisions().await)).await;
     assert!(!redis.counters().await.is_empty());
     stress.stop("kill -9", &Effect::Outage { from, until }).await;
 }
@@ -34,7 +34,7 @@ async fn a_redis_that_freezes_for_five_seconds() {
     stress.asks_nothing_for(Duration::from_secs(5).saturating_sub(from.elapsed())).await;
     let until = Instant::now();
     redis.resume();
-    stress.is_back(async || Some(redis.calls().await)).await;
+    stress.is_back(async || Some(redis.decisions().await)).await;
     stress.stop("SIGSTOP", &Effect::Outage { from, until }).await;
 }
 
@@ -45,10 +45,10 @@ async fn a_redis_that_forgets_its_scripts_is_noticed_by_nobody() {
     let stress = Stress::on(|_| store_at(&redis.url(), PATIENT)).await;
     for _ in 0..20 {
         redis.script_flush().await;
-        let before = redis.calls().await;
+        let before = redis.decisions().await;
         // Each time the gateways teach it the script anew.
-        stress.is_back(async || Some(redis.calls().await)).await;
-        assert!(redis.calls().await > before);
+        stress.is_back(async || Some(redis.decisions().await)).await;
+        assert!(redis.decisions().await > before);
         sleep(Duration::from_millis(20)).await;
     }
     stress.stop("SCRIPT FLUSH", &Effect::None).await;

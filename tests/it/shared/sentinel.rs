@@ -23,6 +23,6 @@ async fn gateways_follow_a_failover() {
     let until = watched.wait_for_promotion().await;
     watched.wait_for_failover().await;
     println!("failover after {:?}", from.elapsed());
-    stress.is_back(async || Some(watched.master().await?.calls().await)).await;
+    stress.is_back(async || Some(watched.master().await?.decisions().await)).await;
     stress.stop("failover by Sentinel", &Effect::Outage { from, until }).await;
 }

@@ -78,13 +78,13 @@ async fn calls_and_probes_find_the_servers_of_their_keys() {
         assert_eq!(cluster.probe(Lane(lane)).await, Ok(()), "lane {lane}");
     }
     for key in (0..60).map(|number| key_at(number % 3, number)) {
-        assert_eq!(cluster.run(&call(&script, &key, b"a")).await, Ok(counted(1, b"a")), "{key}");
+        assert_eq!(cluster.run(&call(script, &key, b"a")).await, Ok(counted(1, b"a")), "{key}");
     }
     servers.0.iter().for_each(|server| {
         server.command("SCRIPT FLUSH");
     });
     let key = key_at(2, 2);
-    assert_eq!(cluster.run(&call(&script, &key, b"a")).await, Ok(counted(2, b"a")));
+    assert_eq!(cluster.run(&call(script, &key, b"a")).await, Ok(counted(2, b"a")));
     assert!(cluster.share_a_slot("a{x}", "b{x}") && !cluster.share_a_slot("a", "b"));
     assert_eq!(cluster.advice().await, None);
 }
@@ -96,17 +96,17 @@ async fn a_slot_on_the_move_loses_no_call() {
     let (from, to) = (&servers.0[0], &servers.0[1]);
     let (key, old) = (key_at(0, 0), key_at(0, 1));
     let slot = slot_of(&key);
-    assert_eq!(cluster.run(&call(&script, &old, b"a")).await, Ok(counted(1, b"a")));
+    assert_eq!(cluster.run(&call(script, &old, b"a")).await, Ok(counted(1, b"a")));
     to.command(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", servers.id(0)));
     from.command(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", servers.id(1)));
     // The key is new, so its calls are sent on, to a server that does not know the script.
     for count in 1..4 {
-        assert_eq!(cluster.run(&call(&script, &key, b"a")).await, Ok(counted(count, b"a")));
+        assert_eq!(cluster.run(&call(script, &key, b"a")).await, Ok(counted(count, b"a")));
     }
     to.command(&format!("CLUSTER SETSLOT {slot} NODE {}", servers.id(1)));
     from.command(&format!("CLUSTER SETSLOT {slot} NODE {}", servers.id(1)));
     for count in 4..7 {
-        assert_eq!(cluster.run(&call(&script, &key, b"a")).await, Ok(counted(count, b"a")));
+        assert_eq!(cluster.run(&call(script, &key, b"a")).await, Ok(counted(count, b"a")));
     }
     assert_eq!(cluster.probe(cluster.lane(&key)).await, Ok(()));
 }
@@ -117,7 +117,7 @@ async fn a_server_that_hangs_holds_up_no_other() {
     let (cluster, script) = (servers.client(), counting());
     let (hung, well) = (key_at(0, 0), key_at(2, 0));
     for key in [&hung, &well] {
-        assert_eq!(cluster.run(&call(&script, key, b"a")).await, Ok(counted(1, b"a")));
+        assert_eq!(cluster.run(&call(script, key, b"a")).await, Ok(counted(1, b"a")));
     }
     servers.0[0].signal("STOP");
     let began = Instant::now();
@@ -125,7 +125,7 @@ async fn a_server_that_hangs_holds_up_no_other() {
         let mut slowest = Duration::ZERO;
         for _ in 0..50 {
             let sent = Instant::now();
-            cluster.run(&call(&script, &well, b"a")).await.unwrap();
+            cluster.run(&call(script, &well, b"a")).await.unwrap();
             slowest = slowest.max(sent.elapsed());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -143,17 +143,17 @@ async fn a_promoted_replica_is_found_by_the_probes() {
     let mut servers = Servers::start(4).await;
     let (cluster, script) = (servers.client(), counting());
     let key = key_at(0, 0);
-    assert_eq!(cluster.run(&call(&script, &key, b"a")).await, Ok(counted(1, b"a")));
+    assert_eq!(cluster.run(&call(script, &key, b"a")).await, Ok(counted(1, b"a")));
     let lane = cluster.lane(&key);
     servers.0.remove(0).kill();
     assert!(cluster.probe(lane).await.is_err());
-    let error = cluster.run(&call(&script, &key, b"a")).await.unwrap_err();
+    let error = cluster.run(&call(script, &key, b"a")).await.unwrap_err();
     assert!(matches!(error, StoreError::Disconnected(_)), "{error:?}");
     servers.0[2].command("CLUSTER FAILOVER TAKEOVER");
     let promoted = Instant::now();
     soon(async || cluster.probe(lane).await).await;
     assert!(promoted.elapsed() < Duration::from_secs(2), "{:?}", promoted.elapsed());
-    assert!(cluster.run(&call(&script, &key, b"a")).await.is_ok());
+    assert!(cluster.run(&call(script, &key, b"a")).await.is_ok());
 }
 
 #[tokio::test]

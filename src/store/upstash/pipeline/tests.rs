@@ -1,17 +1,12 @@
-use smallvec::smallvec;
-
-use super::super::super::remote::Script;
+use super::super::super::remote::call::Script;
 use super::super::script::Scripts;
 use super::*;
 
 fn run(scripts: &Scripts, source: &str, by: By) -> Command {
-    let script = Script { source: source.to_owned(), sha1: source.to_owned() };
-    let call = Call {
-        script: &script,
-        keys: smallvec!["a\"b".to_owned()],
-        args: smallvec![vec![0, 255], Vec::new()],
-    };
-    Command::Script { script: scripts.port(&script), operands: operands(&call), by }
+    let script = Box::leak(Box::new(Script { source: source.to_owned(), sha1: source.to_owned() }));
+    let args = vec![vec![0, 255].into(), vec![].into()];
+    let bundle = Bundle { script, keys: vec!["a\"b"], args };
+    Command::Script { script: scripts.port(script), operands: operands(&bundle), by }
 }
 
 /// The commands of a body: each as its first word, whether its second is a source, and the rest.
