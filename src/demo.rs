@@ -47,7 +47,7 @@ pub fn banner(addresses: &Addresses) -> String {
 
   gateway  {gateway}
   backend  {backend}   behind the gateway
-  admin    {admin}   /metrics /healthz /readyz
+  admin    {admin}   who is limited and blocked, and why; also /metrics /healthz /readyz
 
 To try in another terminal:
 
