@@ -27,3 +27,4 @@ mod stuffing;
 mod suspicion;
 mod tidy;
 mod users;
+mod watch_room;
