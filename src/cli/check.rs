@@ -236,7 +236,8 @@ fn suspicion(rule: &Suspicion) -> String {
         Suspect::ALL.into_iter().filter_map(|of| Some((of.word(), rule.limit(of)?))).collect();
     let told: Vec<String> = weights.iter().map(|(word, limit)| format!("{word} {}", limit.cost)).collect();
     let mut text = format!("by {}{}", rule.ban.key, form(rule.ban.key.form));
-    if let Some((_, Limit { rule: Rule::Windows(windows), block: Some(block), exempt, .. })) = weights.first() {
+    if let Some((_, Limit { rule: Rule::Windows(windows), block: Some(block), exempt, .. })) = weights.first()
+    {
         for window in windows.list() {
             // Writing to a String cannot fail.
             let _ = write!(text, ", past {} in any {}", window.max, window.span);

@@ -88,6 +88,7 @@ export function makeList({ panel, path, query, row, none, total, changed }) {
 
   /** Back to the newest page. */
   function first() {
+    if (cursors.length > 1) rows = new Map();
     cursors = [null];
     return load();
   }
