@@ -97,6 +97,7 @@ function heard(kind, data) {
 function connectionChanged(state) {
   $('live').dataset.state = state;
   say($('live').querySelector('span'), LIVE[state]);
+  $('main').classList.toggle('stale', state === 'away');
   banner(
     state === 'away'
       ? `No contact with the gateway since ${clock(now())}. What you see is from then. Trying again…`

@@ -3,7 +3,7 @@
 import { $, announce, cell, confirmed, details, el, say, setOptions, toast, visible, who } from './dom.js';
 import { address, mayWrite, post, session } from './api.js';
 import { makeList } from './list.js';
-import { count, counted, countdown, keyWords, span, time, why } from './words.js';
+import { capital, count, counted, countdown, keyWords, span, time, why } from './words.js';
 import { ruleOf, keysInUse } from './rules.js';
 
 const panel = $('blocks');
@@ -240,8 +240,6 @@ function showBlockInputs() {
   const guess = ['email', 'phone'].find((form) => parts.some((part) => part.includes(form)));
   $('block-form').elements.as.value = guess ?? 'text';
 }
-
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 async function block(event) {
   event.preventDefault();

@@ -2,7 +2,7 @@
 
 import { $, confirmed, el, toast, who } from './dom.js';
 import { get, mayWrite, remove } from './api.js';
-import { count, countdown, keyWords, now } from './words.js';
+import { capital, count, countdown, keyWords, now } from './words.js';
 
 const form = $('lookup-form');
 let routes = [];
@@ -31,7 +31,7 @@ function showInputs() {
     el(
       'label',
       {},
-      keyWords(part),
+      capital(keyWords(part)),
       el('input', {
         name: part,
         maxlength: 400,
@@ -107,7 +107,7 @@ function gauge({ label, limit, used, remaining, resets_at: resetsAt }) {
       'aria-label': `${label}: ${used} of ${limit} used`,
     }),
     el('span', {}, `${count(used)} of ${count(limit)} used, ${count(remaining)} left`),
-    resetsAt && used > 0 ? el('span', { class: 'under' }, 'all free ', countdown(resetsAt)) : null,
+    resetsAt && used > 0 ? el('span', { class: 'under' }, 'the first is free again ', countdown(resetsAt)) : null,
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { $, cell, confirmed, el, toast } from './dom.js';
 import { get, post } from './api.js';
-import { keyWords } from './words.js';
+import { capital, keyWords } from './words.js';
 
 let routes = [];
 
@@ -86,7 +86,7 @@ function card(route) {
   );
 }
 
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1).replace(/\.?$/, '.');
+const sentence = (text) => capital(text).replace(/\.?$/, '.');
 
 // How a rule begins: `by body.email (e-mail): `. That has a column of its own.
 const BY = /^by [^:]*: /;

@@ -88,6 +88,9 @@ export function tick() {
   for (const element of document.querySelectorAll('[data-until]')) say(element, left(element.dataset.until));
 }
 
+/** `address` → `Address`. */
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 /** What each kind of event is called, and the tone it is shown in. */
 export const KINDS = {
   limited: { word: 'Refused', tone: 'warm' },
