@@ -4,7 +4,7 @@ import { $, announce, cell, confirmed, details, el, say, setOptions, toast, visi
 import { address, mayWrite, post, session } from './api.js';
 import { makeList } from './list.js';
 import { capital, count, counted, countdown, keyWords, span, time, why } from './words.js';
-import { ruleOf, keysInUse } from './rules.js';
+import { options, ruleOf } from './rules.js';
 
 const panel = $('blocks');
 const filters = panel.querySelector('.filters');
@@ -121,6 +121,7 @@ function showDetails(block) {
       ['Free again', el('span', {}, countdown(block.expires_at), ', at ', time(block.expires_at))],
       ['Lasts', span(lasts)],
       ['Blocked by', block.by],
+      ['Note', block.note],
       ['Gateway', block.node],
       ['Id', el('code', {}, block.id)],
     ],
@@ -144,11 +145,11 @@ async function unblock(block) {
 
 async function unblockAll() {
   const { search: text, kind, reason, route } = Object.fromEntries(new FormData(filters));
-  if (route) return toast('Blocks cannot be lifted by route. Clear that filter first.', 'bad');
   const which = [
     text && `that match “${visible(text)}”`,
     reason && `for ${reason}`,
     kind && `by ${keyWords(kind)}`,
+    route && `on ${route}`,
   ].filter(Boolean);
   const yes = await confirmed({
     title: which.length ? 'Unblock all that match?' : `Unblock all ${counted(active ?? 0, 'block')}?`,
@@ -165,8 +166,8 @@ async function unblockAll() {
     action: 'Unblock all',
     word: 'unblock',
   });
-  if (yes)
-    await release({ all: true, search: text || undefined, kind: kind || undefined, reason: reason || undefined });
+  const given = Object.entries({ search: text, kind, reason, route }).filter(([, value]) => value);
+  if (yes) await release({ all: true, ...Object.fromEntries(given) });
 }
 
 async function release(order) {
@@ -184,7 +185,7 @@ async function release(order) {
 function filtersChanged() {
   const now = Object.fromEntries(new FormData(filters));
   showOrder(now.sort);
-  say($('unblock-all'), now.search || now.kind || now.reason ? 'Unblock all that match…' : 'Unblock all…');
+  say($('unblock-all'), now.search || now.kind || now.reason || now.route ? 'Unblock all that match…' : 'Unblock all…');
   const { sort, ...rest } = now;
   for (const link of panel.querySelectorAll('[data-export]')) {
     link.href = address('blocked-identifiers/export', { format: link.dataset.export, ...rest, sort });
@@ -206,12 +207,9 @@ function sortBy({ sort, first: sign = '' }) {
   select.dispatchEvent(new Event('input', { bubbles: true }));
 }
 
-// What can be blocked by hand whatever the rules count by.
-const ALWAYS = ['ip', 'user'];
-
 function openBlockForm() {
   const form = $('block-form');
-  const keys = [...new Set([...ALWAYS, ...keysInUse()])].filter((key) => !key.split('+').includes('global'));
+  const keys = options().keys.filter((key) => !key.split('+').includes('global'));
   form.reset();
   form.elements.key.replaceChildren(...keys.map((key) => el('option', { value: key }, keyWords(key))));
   form.querySelector('.error').textContent = '';
@@ -237,8 +235,6 @@ function showBlockInputs() {
     );
   $('block-inputs').replaceChildren(...parts.map(input));
   $('block-as').hidden = parts.every((part) => ['ip', 'network', 'user'].includes(part));
-  const guess = ['email', 'phone'].find((form) => parts.some((part) => part.includes(form)));
-  $('block-form').elements.as.value = guess ?? 'text';
 }
 
 async function block(event) {
@@ -249,7 +245,7 @@ async function block(event) {
   const [keys, values] = [told.get('key').split('+'), told.getAll('value')];
   const one = keys.length === 1;
   const order = { key: one ? keys[0] : keys, identifier: one ? values[0] : values, for: told.get('for') };
-  if (!$('block-as').hidden) order.as = told.get('as');
+  if (!$('block-as').hidden && told.get('as')) order.as = told.get('as');
   if (told.get('note')) order.note = told.get('note');
   button.disabled = true;
   try {
@@ -265,8 +261,8 @@ async function block(event) {
 }
 
 /** Offers these to filter by. */
-export function offer(options) {
-  for (const select of filters.querySelectorAll('[data-options]')) setOptions(select, options[select.dataset.options]);
+export function offer(told) {
+  for (const select of filters.querySelectorAll('[data-options]')) setOptions(select, told[select.dataset.options]);
 }
 
 panel.querySelector('thead').addEventListener('click', (event) => {

@@ -35,15 +35,13 @@ export function ruleOf({ route, policy, key }) {
   return able.length === 1 ? able[0].rule : '';
 }
 
-/** What the rules count by, each once. */
-export const keysInUse = () => [...new Set(routes.flatMap(({ limits }) => limits.map(({ key }) => key)))];
-
 /** What tables can be filtered by. */
 export function options() {
   return {
     routes: routes.map(({ name }) => name),
     policies: [...new Set(routes.flatMap(({ limits }) => limits.map(({ policy }) => policy)))],
-    keys: [...new Set(['ip', ...keysInUse()])],
+    // An address is looked up whatever the rules count by.
+    keys: [...new Set(['ip', ...routes.flatMap(({ limits }) => limits.map(({ key }) => key))])],
   };
 }
 
