@@ -2,6 +2,7 @@
 
 mod bind;
 mod reload;
+mod room;
 mod store;
 
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use tokio::sync::{mpsc, watch};
 
 use self::bind::{bind, thread_count};
 use self::reload::Reloader;
-use crate::admin::{Admin, Phase, Readiness, StoreState};
+use self::room::Parts;
+use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::gateway::{Gateway, Policies};
@@ -114,8 +116,10 @@ impl App {
             clock.clone(),
         );
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
-        let (admin, threads) = (config.admin, workers(&config));
+        let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
         let frozen = config::Frozen::of(&config);
+        let store_kind = room::store_kind(&config.store);
+        let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
         metrics.reload_succeeded(gateway.clock().now());
 
@@ -128,18 +132,29 @@ impl App {
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
-        let admin = Admin {
-            metrics,
-            readiness: readiness.clone(),
-            metrics_public: admin.metrics_public,
-            gauges: gauges(&gateway),
-            store_state: store_state(&gateway, &live, admin.ready_needs_store),
+        let reloader = Reloader {
+            source,
+            frozen,
+            live: Arc::clone(&live),
+            routes: Arc::clone(&routes),
+            gateway: Arc::clone(&gateway),
         };
+        let reload = reloader.spawn(files, stopped.clone());
+        let admin = room::admin(Parts {
+            spec: &admin,
+            store_kind,
+            gateway: &gateway,
+            live: &live,
+            routes: &routes,
+            reload: &reload,
+            readiness: &readiness,
+        });
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
-        tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
-        let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
-        let reload = reloader.spawn(files, stopped);
+        if let Some(webhook) = webhook {
+            tokio::spawn(room::alerts(webhook, &gateway, stopped.clone()));
+        }
+        tokio::spawn(watch_store(Arc::clone(&gateway), stopped));
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
         readiness.set(Phase::Ready);
         Ok(App { addresses, admin_address, readiness, listeners, stop, reload, gateway })
@@ -176,22 +191,8 @@ async fn snapshot(config: Config, metrics: &Metrics) -> Result<Snapshot, Resolve
     for spec in &config.upstreams {
         upstreams.push(Upstream::resolve(spec, metrics).await?);
     }
-    let policies = Policies::new(config.rules, config.user, metrics);
+    let policies = Arc::new(Policies::new(config.rules, config.user, metrics));
     Ok(Snapshot { policies, upstreams: upstreams.into_boxed_slice() })
-}
-
-fn gauges(gateway: &Arc<Gateway>) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
-    let gateway = Arc::clone(gateway);
-    Arc::new(move |_: &Metrics| gateway.refresh_gauges())
-}
-
-fn store_state(
-    gateway: &Arc<Gateway>,
-    live: &Arc<ArcSwap<Snapshot>>,
-    ready_needs_store: bool,
-) -> Arc<dyn Fn() -> StoreState + Send + Sync> {
-    let (gateway, live) = (Arc::clone(gateway), Arc::clone(live));
-    Arc::new(move || store::state(gateway.store_is_up(), &live.load().policies.rules, ready_needs_store))
 }
 
 async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {

@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 mod events;
 mod guard;
+mod inspect;
 mod operator;
 mod policies;
 mod record;
@@ -20,7 +21,8 @@ use smallvec::SmallVec;
 
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
-pub use self::operator::{BlockOrder, OrderFault};
+pub use self::inspect::{Asked, KeyState, Question, WindowState};
+pub use self::operator::{BlockOrder, OrderFault, note_of};
 pub use self::policies::Policies;
 
 use self::attempt::{Holding, Sender};

@@ -11,6 +11,6 @@ pub use self::blocks::{BlockLine, BlockLog};
 pub use self::failures::FailureLog;
 pub use self::metrics::{
     Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, RouteMetrics, StoreFailure, StoreGauges,
-    StoreMetrics, UpstreamFailure, UpstreamMetrics, Verdict,
+    StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

@@ -11,11 +11,19 @@ use super::guard::counter_of;
 use super::policies::Policies;
 use crate::decision::block::Block;
 use crate::decision::client::Client;
-use crate::decision::key::{KeyHash, KeyPart, KeySpec, PartTag};
+use crate::decision::key::{Form, KeyHash, KeyPart, KeySpec, LimitId, PartTag};
 use crate::decision::suspicion::BanSpec;
 use crate::decision::time::Span;
 use crate::decision::value::{ValueFault, normalise};
 use crate::journal::{BlockId, BlockRecord, Durable, Event, EventKind, Identifier, Reason};
+
+/// How a note stands in what a block keeps for its maker.
+const NOTE: &str = "note:";
+
+/// What the operator wrote to a block.
+pub fn note_of(record: &BlockRecord) -> Option<&str> {
+    record.spec.as_deref()?.strip_prefix(NOTE)
+}
 
 /// Whom an operator wants blocked.
 #[derive(Clone, Debug)]
@@ -27,6 +35,8 @@ pub struct BlockOrder {
     pub span: Span,
     /// The operator's name.
     pub by: Box<str>,
+    /// What the operator wants to be remembered; sealed on disk.
+    pub note: Option<Box<str>>,
 }
 
 /// Why nobody is blocked by an order.
@@ -66,7 +76,7 @@ impl Gateway {
             created_at: now,
             block: Block { until, level: 0, forget_at: until },
             by: Some(order.by.clone()),
-            spec: None,
+            spec: order.note.as_deref().map(|note| format!("{NOTE}{note}").into()),
         });
         let durable = self.journal.block(Arc::clone(&record)).await;
         self.journal.note(Event {
@@ -81,8 +91,13 @@ impl Gateway {
     /// Lets a blocked key go and forgets what it was blocked for, so that it starts anew. None if it is not
     /// blocked.
     pub async fn unblock(&self, id: BlockId, by: &str) -> Option<Arc<BlockRecord>> {
-        let now = self.clock.now();
         let record = self.journal.book().find(id)?;
+        self.release(&record, by).await
+    }
+
+    /// The same of a block that was found already.
+    pub async fn release(&self, record: &BlockRecord, by: &str) -> Option<Arc<BlockRecord>> {
+        let now = self.clock.now();
         // What was counted goes first: a request in between must not begin the same block again.
         self.store.forget(record.key, now).await;
         if let Some(counted) = record.spec.as_deref().and_then(counter_of) {
@@ -91,15 +106,17 @@ impl Gateway {
         self.journal.unblock(record.key, Some(by), now).await
     }
 
-    /// The key by which requests with these values are looked up, and the values for people.
-    fn banned(&self, policies: &Policies, order: &BlockOrder) -> Result<(KeyHash, Identifier), OrderFault> {
-        let BlockOrder { key, values, .. } = order;
-        if key.parts.len() != values.len() {
-            return Err(OrderFault::Values { parts: key.parts.len(), values: values.len() });
-        }
-        let mut writer = self.hasher.key(BanSpec::new(key.clone()).id);
+    /// The key that `id` has for these values, and the values for people.
+    pub(super) fn key_of<'a>(
+        &self,
+        policies: &Policies,
+        id: LimitId,
+        form: Form,
+        parts: impl Iterator<Item = (&'a KeyPart, &'a str)>,
+    ) -> Result<(KeyHash, Identifier), OrderFault> {
+        let mut writer = self.hasher.key(id);
         let mut shown: SmallVec<[(String, String); 2]> = SmallVec::new();
-        for (part, value) in key.parts.iter().zip(values) {
+        for (part, value) in parts {
             let told = match part {
                 KeyPart::Ip => {
                     let client = self.client(policies, value)?;
@@ -113,16 +130,19 @@ impl Gateway {
                 }
                 KeyPart::User => {
                     writer.push(PartTag::User, value.as_bytes());
-                    value.clone()
+                    value.to_owned()
                 }
-                KeyPart::Global => return Err(OrderFault::Everybody),
+                KeyPart::Global => {
+                    writer.push(PartTag::Global, &[]);
+                    "everybody".to_owned()
+                }
                 KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
                 | KeyPart::Path(_)
                 | KeyPart::Body(_) => {
                     let name = || part.to_string().into();
-                    let normal = normalise(key.form, value)
+                    let normal = normalise(form, value)
                         .map_err(|fault| OrderFault::Value { key: name(), fault })?
                         .ok_or_else(|| OrderFault::Empty { key: name() })?;
                     writer.push(PartTag::Value, normal.as_bytes());
@@ -133,6 +153,19 @@ impl Gateway {
         }
         let parts: Vec<(&str, &str)> = shown.iter().map(|(kind, value)| (&**kind, &**value)).collect();
         Ok((writer.finish(), Identifier::new(&parts)))
+    }
+
+    /// The key by which requests with these values are looked up, and the values for people.
+    fn banned(&self, policies: &Policies, order: &BlockOrder) -> Result<(KeyHash, Identifier), OrderFault> {
+        let BlockOrder { key, values, .. } = order;
+        if key.parts.len() != values.len() {
+            return Err(OrderFault::Values { parts: key.parts.len(), values: values.len() });
+        }
+        if key.parts.contains(&KeyPart::Global) {
+            return Err(OrderFault::Everybody);
+        }
+        let parts = key.parts.iter().zip(values).map(|(part, value)| (part, value.as_str()));
+        self.key_of(policies, BanSpec::new(key.clone()).id, key.form, parts)
     }
 
     fn client(&self, policies: &Policies, text: &str) -> Result<Client, OrderFault> {

@@ -2,6 +2,7 @@
 //! goes stale when the file is replaced, and a long one holds up nobody.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use rusqlite::{Connection, ToSql};
 
@@ -26,6 +27,8 @@ pub struct EventFilter<'a> {
     pub policy: Option<&'a str>,
     /// The whole identifier or, of a composite, its first or second value. Exact.
     pub identifier: Option<&'a str>,
+    /// Who sent the request.
+    pub client: Option<IpAddr>,
     /// Older than this row: the next page.
     pub before: Option<EventCursor>,
     /// Rows at most; 10 000 if more.
@@ -108,8 +111,7 @@ fn arms(
         return Ok(None);
     };
     let is_any_kind = filter.kinds.is_empty();
-    if let Some(identifier) = filter.identifier {
-        let hash = sealer.search(identifier);
+    if filter.identifier.is_some() || filter.client.is_some() {
         // With a plus a column says that its index is not wanted.
         let mut rest = String::new();
         for (column, value) in [("+route", route), ("+policy", policy)] {
@@ -120,6 +122,15 @@ fn arms(
         if !is_any_kind {
             let kinds: Vec<String> = filter.kinds.iter().map(|kind| (*kind as i64).to_string()).collect();
             let _ = write!(rest, "+kind IN ({}) AND ", kinds.join(", "));
+        }
+        // An address is written by us: there is nothing in it that could end the text.
+        let client = filter.client.map(|address| format!("client = '{address}' AND "));
+        let Some(identifier) = filter.identifier else {
+            return Ok(Some(client.map(|client| vec![format!("{client}{rest}")]).unwrap_or_default()));
+        };
+        let hash = sealer.search(identifier);
+        if let Some(client) = client {
+            let _ = write!(rest, "+{client}");
         }
         let columns = ["search", "part_a", "part_b"];
         return Ok(Some(columns.map(|column| format!("{column} = {hash} AND {rest}")).into()));
@@ -183,8 +194,7 @@ pub(super) fn hours(
         "SELECT hour, kind, sum(times) FROM event_hours WHERE hour >= ?1 AND hour < ?2{of_route}
          GROUP BY hour, kind ORDER BY hour, kind"
     ))?;
-    let end = until.as_micros().div_ceil(3_600_000_000).cast_signed();
-    let mut rows = statement.query((event_rows::hour(since), end))?;
+    let mut rows = statement.query((event_rows::hour(since), event_rows::end_hour(until)))?;
     let mut counts = Vec::new();
     while let Some(row) = rows.next()? {
         let (kind, count): (i64, i64) = (row.get(1)?, row.get(2)?);

@@ -25,3 +25,4 @@ mod shipped;
 mod suspicion;
 mod tidy;
 mod users;
+mod watch_room;

@@ -3,7 +3,7 @@
 import { $, el, memory, say, visible } from './dom.js';
 import { get, session } from './api.js';
 import { legend, makeChart } from './chart.js';
-import { clock, count, counted, hourMinute, keyWords, kindOf, now, rate, span } from './words.js';
+import { count, counted, hourMinute, keyWords, kindOf, now, rate, span } from './words.js';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -29,7 +29,6 @@ let stats = null;
 let samples = [];
 // By the start of the minute, ms: { requests, refused }.
 const minutes = new Map();
-let watchingSince = null;
 
 /** Reads the statistics anew. Answers with how many blocks are active. */
 export async function load() {
@@ -37,7 +36,7 @@ export async function load() {
   showHealth(told, stats);
   stats = told;
   heard({ requests: told.requests.total, refused: told.requests.refused, active_blocks: told.active_blocks.total });
-  for (const { at, requests, refused } of told.minutes ?? []) minutes.set(Date.parse(at), { requests, refused });
+  for (const { at, requests, refused } of told.minutes) minutes.set(Date.parse(at), { requests, refused });
   showTotals();
   showTops();
   showChart();
@@ -48,7 +47,6 @@ export async function load() {
 export function heard({ requests, refused, active_blocks: blocks }) {
   const at = now();
   const last = samples.at(-1);
-  watchingSince ??= at;
   // Fewer than before: it is another process, which began at none.
   if (last && requests < last.requests) samples = [];
   else if (last) addToMinute(at, requests - last.requests, refused - last.refused);
@@ -178,10 +176,7 @@ function lastHour() {
       parts: [refused, Math.max(0, requests - refused)],
     };
   });
-  const isWhole = Boolean(stats?.minutes) || watchingSince <= end - HOUR_MS;
-  const note = isWhole
-    ? 'Requests a minute.'
-    : `Requests a minute, since this page was opened at ${clock(watchingSince ?? now())}.`;
+  const note = 'Requests a minute.';
   return { name: 'Requests a minute in the last hour', series: SERIES.hour, steps: [5, 10, 15, 20, 30], columns, note };
 }
 

@@ -11,7 +11,8 @@ pub(in crate::journal) const AT_SHIFT: u32 = 10;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// Step n makes version n+1 of version n. Steps are never edited: files that they made exist.
-pub(super) const STEPS: [&str; 1] = ["
+pub(super) const STEPS: [&str; 2] = [
+    "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta (name, value) VALUES ('event_rows', 0);
 
@@ -84,7 +85,12 @@ CREATE TABLE event_hours (
     times INTEGER NOT NULL,
     PRIMARY KEY (hour, kind, route, policy)
 ) WITHOUT ROWID;
-"];
+",
+    "
+-- Operators look attackers up by their address.
+CREATE INDEX events_client ON events (client) WHERE client IS NOT NULL;
+",
+];
 
 /// Ends all blocks that are in force or remembered, for they cannot be matched any more.
 pub(super) const END_ALL: &str = "
