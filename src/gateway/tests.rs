@@ -224,7 +224,7 @@ impl Exchange for Ask {
 fn spec(folder: &Path) -> JournalSpec {
     let folder = folder.to_owned();
     let retention = Span::from_secs(30 * 86_400);
-    JournalSpec { folder, retention, seal_key: [5; 32], hash_check: KeyHash::from_u128(42) }
+    JournalSpec { folder: Some(folder), retention, seal_key: [5; 32], hash_check: KeyHash::from_u128(42) }
 }
 
 fn client(number: u8) -> IpAddr {
