@@ -23,7 +23,7 @@ use self::reload::Reloader;
 use crate::admin::{Admin, Phase, Readiness, StoreState};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
-use crate::gateway::{Gateway, MirrorSpec, Policies};
+use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::telemetry::Metrics;
@@ -151,8 +151,7 @@ impl App {
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
-        let mirror =
-            mirror.map(|spec| tokio::spawn(mirror_blocks(Arc::clone(&gateway), spec, stopped.clone())));
+        let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
         let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
         let reload = reloader.spawn(files, stopped);
@@ -250,14 +249,6 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = gateway.watch_store() => {}
     }
-}
-
-async fn mirror_blocks(gateway: Arc<Gateway>, spec: MirrorSpec, mut stopped: watch::Receiver<bool>) {
-    let stopped = async move {
-        // An error means that the app is gone, which is a reason to stop as well.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    gateway.mirror(spec, stopped).await;
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
