@@ -243,11 +243,15 @@ impl Gateway {
             attempt: None,
             shared: 0,
         };
-        let outcome = self.decide(policies, exchange, &mut seen).await;
+        let mut outcome = self.decide(policies, exchange, &mut seen).await;
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
         self.record(policies, &seen, &outcome, exchange.head());
         if seen.has_consequences(policies, &outcome) || self.prolonged(policies, &seen, &outcome).is_some() {
-            self.consequences(policies, &seen, &outcome, exchange.head()).await;
+            let banned_until = self.consequences(policies, &seen, &outcome, exchange.head()).await;
+            if let (Err(Refusal::Limited(limited)), Some(until)) = (&mut outcome, banned_until) {
+                // Who comes back when it was told to must not find itself banned.
+                limited.retry_at = limited.retry_at.max(until);
+            }
         }
         let Seen { client, route, path, decided_at, attempt, .. } = seen;
         Admission { client, route, path, decided_at, outcome, attempt }
@@ -393,3 +397,6 @@ impl From<BodyUnread> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

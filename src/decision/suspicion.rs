@@ -42,6 +42,11 @@ impl Suspicion {
         Suspicion { by_suspect, ban: BanSpec::new(key), mode }
     }
 
+    /// One of its limits: key, counter and exemptions are the same in all of them.
+    pub fn any_limit(&self) -> Option<&Limit> {
+        self.by_suspect.iter().flatten().next()
+    }
+
     /// What an event is charged to, if it weighs anything.
     pub fn limit(&self, suspect: Suspect) -> Option<&Limit> {
         self.by_suspect[suspect as usize].as_ref()

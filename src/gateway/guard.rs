@@ -148,8 +148,9 @@ impl Gateway {
     }
 
     /// Writes down that a block lasts longer. One that is asked for all the time is written once a second.
-    pub(super) async fn write_longer(&self, key: KeyHash, until: Timestamp, now: Timestamp) {
-        let Some(held) = self.journal.book().get(key, now) else { return };
+    pub(super) async fn write_longer(&self, key: KeyHash, until: Timestamp) {
+        // What is written down may be over by a moment that was not worth writing.
+        let Some(held) = self.journal.book().last(key) else { return };
         if until <= held.block.until.plus(PROLONGED_BY) {
             return;
         }
@@ -170,7 +171,7 @@ impl Gateway {
     ) -> SmallVec<[Suspected; 1]> {
         let rules = policies.rules.suspicion.iter().enumerate();
         let suspected = rules.filter_map(|(index, rule)| {
-            let any = Suspect::ALL.into_iter().find_map(|suspect| rule.limit(suspect))?;
+            let any = rule.any_limit()?;
             if any.exempt.contains(facts.client.address) {
                 return None;
             }
@@ -185,7 +186,7 @@ impl Gateway {
         suspected.collect()
     }
 
-    /// Adds an event up against whom it came from, and bans whoever is past the threshold.
+    /// Adds an event up against whom it came from, and bans whoever is past the threshold: until when.
     pub(super) async fn suspect(
         &self,
         policies: &Policies,
@@ -193,7 +194,8 @@ impl Gateway {
         suspects: &[Suspected],
         sender: &Sender,
         now: Timestamp,
-    ) {
+    ) -> Option<Timestamp> {
+        let mut banned_until = None;
         for suspected in suspects {
             let Some(rule) = policies.rules.suspicion.get(suspected.rule) else { continue };
             let Some(limit) = rule.limit(suspect) else { continue };
@@ -207,10 +209,14 @@ impl Gateway {
             policies.suspicion_found(suspected.rule);
             let record = self.ban_record(suspected, &rule.ban.key, block, suspect, now);
             match rule.mode {
-                Mode::Enforce => self.write_block(record, sender, now).await,
+                Mode::Enforce => {
+                    self.write_block(record, sender, now).await;
+                    banned_until = banned_until.max(Some(block.until));
+                }
                 Mode::Shadow => self.note_suspicion(&record, sender, now),
             }
         }
+        banned_until
     }
 
     fn ban_record(
@@ -248,7 +254,7 @@ impl Gateway {
 }
 
 /// Which counter a ban came from, so that lifting the ban forgets what added up.
-fn counted_as(key: KeyHash) -> Box<str> {
+pub(super) fn counted_as(key: KeyHash) -> Box<str> {
     format!("counted:{:032x}", key.as_u128()).into()
 }
 

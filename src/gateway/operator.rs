@@ -7,12 +7,12 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::Gateway;
-use super::guard::counter_of;
+use super::guard::{counted_as, counter_of};
 use super::policies::Policies;
 use crate::decision::block::Block;
 use crate::decision::client::Client;
-use crate::decision::key::{KeyHash, KeyPart, KeySpec, PartTag};
-use crate::decision::suspicion::BanSpec;
+use crate::decision::key::{KeyHash, KeyPart, KeySpec, LimitId, PartTag};
+use crate::decision::suspicion::{BanSpec, Suspicion};
 use crate::decision::time::Span;
 use crate::decision::value::{ValueFault, normalise};
 use crate::journal::{BlockId, BlockRecord, Durable, Event, EventKind, Identifier, Reason};
@@ -46,14 +46,24 @@ pub enum OrderFault {
 }
 
 impl Gateway {
-    /// Blocks a value on every route that knows it. When this returns the block is on disk.
+    /// Blocks a value on every route that knows it, in the place of what added up against it. When this returns the
+    /// block is on disk.
     pub async fn block(
         &self,
         policies: &Policies,
         order: BlockOrder,
     ) -> Result<(Arc<BlockRecord>, Durable), OrderFault> {
         let now = self.clock.now();
-        let (key, identifier) = self.banned(policies, &order)?;
+        let ban = BanSpec::new(order.key.clone()).id;
+        let (key, identifier) = self.named(policies, &order, ban)?;
+        let suspicion = policies.rules.suspicion.iter().find(|rule| rule.ban.id == ban);
+        let counted = match suspicion.and_then(Suspicion::any_limit) {
+            Some(limit) => Some(self.named(policies, &order, limit.id)?.0),
+            None => None,
+        };
+        if let Some(counted) = counted {
+            self.forget(counted).await;
+        }
         let until = now.plus(order.span);
         let record = Arc::new(BlockRecord {
             id: self.block_id(now),
@@ -67,7 +77,7 @@ impl Gateway {
             created_at: now,
             block: Block { until, level: 0, forget_at: until },
             by: Some(order.by.clone()),
-            spec: None,
+            spec: counted.map(counted_as),
         });
         let durable = self.journal.block(Arc::clone(&record)).await;
         self.journal.note(Event {
@@ -97,18 +107,23 @@ impl Gateway {
         match self.store.forget(key).await {
             Forgotten::Everywhere => {}
             Forgotten::Here => tracing::warn!(
-                "the shared store could not be told that a block is lifted; other gateways hold to it"
+                "the shared store could not be told to forget a key; other gateways go on from what they know"
             ),
         }
     }
 
-    /// The key by which requests with these values are looked up, and the values for people.
-    fn banned(&self, policies: &Policies, order: &BlockOrder) -> Result<(KeyHash, Identifier), OrderFault> {
+    /// The key by which requests with these values are looked up under `id`, and the values for people.
+    fn named(
+        &self,
+        policies: &Policies,
+        order: &BlockOrder,
+        id: LimitId,
+    ) -> Result<(KeyHash, Identifier), OrderFault> {
         let BlockOrder { key, values, .. } = order;
         if key.parts.len() != values.len() {
             return Err(OrderFault::Values { parts: key.parts.len(), values: values.len() });
         }
-        let mut writer = self.hasher.key(BanSpec::new(key.clone()).id);
+        let mut writer = self.hasher.key(id);
         let mut shown: SmallVec<[(String, String); 2]> = SmallVec::new();
         for (part, value) in key.parts.iter().zip(values) {
             let told = match part {

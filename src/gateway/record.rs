@@ -123,15 +123,16 @@ impl Gateway {
         writer.finish()
     }
 
-    /// What follows from a decision, before the answer leaves: blocks are written down, suspicion adds up.
+    /// What follows from a decision, before the answer leaves: blocks are written down, suspicion adds up. Until when
+    /// its sender is banned, if this was too much.
     pub(super) async fn consequences(
         &self,
         policies: &Policies,
         seen: &Seen,
         outcome: &Result<Permit, Refusal>,
         head: Head<'_>,
-    ) {
-        let Some(index) = seen.route else { return };
+    ) -> Option<Timestamp> {
+        let index = seen.route?;
         let route = policies.rules.route(index);
         let sender = Sender::of(seen.client.address, head.headers);
         for &began in &seen.began {
@@ -146,12 +147,11 @@ impl Gateway {
         if let Some((limit, until)) = self.prolonged(policies, seen, outcome)
             && let Some(key) = seen.plan.key_of(limit)
         {
-            self.write_longer(key, until, seen.decided_at).await;
+            self.write_longer(key, until).await;
         }
-        if let (Some(suspect), Ok(facts)) = (seen.suspect(policies, outcome), seen.facts(head)) {
-            let suspects = self.suspects(policies, route, &facts, seen.fields.as_ref());
-            self.suspect(policies, suspect, &suspects, &sender, seen.decided_at).await;
-        }
+        let (suspect, facts) = (seen.suspect(policies, outcome)?, seen.facts(head).ok()?);
+        let suspects = self.suspects(policies, route, &facts, seen.fields.as_ref());
+        self.suspect(policies, suspect, &suspects, &sender, seen.decided_at).await
     }
 
     /// The limit whose block this refusal prolonged, if it is one that does, and until when.

@@ -92,22 +92,32 @@ impl Book {
 
     /// The block of a key that is in force.
     pub fn get(&self, key: KeyHash, now: Timestamp) -> Option<Arc<BlockRecord>> {
-        self.held(key).filter(|record| record.block.until > now)
+        self.last(key).filter(|record| record.block.until > now)
+    }
+
+    /// The block of a key, in force or remembered.
+    pub fn last(&self, key: KeyHash) -> Option<Arc<BlockRecord>> {
+        if self.held.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.shard(key).read().find(key).map(|entry| Arc::clone(&entry.record))
     }
 
     /// What the next block of a key follows on: one in force, or over and not forgotten.
     pub fn earlier(&self, key: KeyHash, now: Timestamp) -> Option<Block> {
-        self.held(key).map(|record| record.block).filter(|block| block.forget_at.max(block.until) > now)
+        self.last(key).map(|record| record.block).filter(|block| block.forget_at.max(block.until) > now)
     }
 
     /// Holds a block, in memory alone: [`Journal::block`](super::Journal::block) writes it down too.
     ///
     /// A key that is blocked already keeps its block's id and time of making. Its end is not moved
-    /// nearer, but by an operator.
+    /// nearer, but by an operator. A block that is over is taken up again under its own id.
     pub fn put(&self, record: Arc<BlockRecord>, now: Timestamp) -> Placed {
         let mut shard = self.shard(record.key).write();
         let (record, is_new) = match shard.find(record.key) {
-            Some(held) if held.until > now => (prolonged(&held.record, record), false),
+            Some(held) if held.until > now || held.record.id == record.id => {
+                (prolonged(&held.record, record), false)
+            }
             Some(_) | None => (record, true),
         };
         let before = shard.by_key.len();
@@ -246,13 +256,6 @@ impl Book {
         let displaced = shard.insert(record, self.shard_max);
         self.count(before, shard.by_key.len());
         is_whole && displaced.is_none_or(|displaced| displaced.block.until <= now)
-    }
-
-    fn held(&self, key: KeyHash) -> Option<Arc<BlockRecord>> {
-        if self.held.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        self.shard(key).read().find(key).map(|entry| Arc::clone(&entry.record))
     }
 
     fn count(&self, before: usize, after: usize) {

@@ -168,6 +168,76 @@ async fn nothing_personal_is_kept() {
     assert!(refused >= 12, "the refusals were written:\n{log}");
 }
 
+const GUARDED: &str = r#"
+client_ip: { trusted_proxies: [127.0.0.1] }
+user: { header: x-user }
+routes:
+  - { name: login, match: { method: POST, path: /login }, upstream: app, limits: [
+      { key: [body.username, ip], count: failures, backoff: { base: 100ms, max: 200ms } },
+      { key: body.username, count: failures, windows: { tries: 2/h }, block: 1h }] }
+  - { name: code, match: { method: POST, path: /code }, upstream: app, suspect: otp_request,
+      limits: [{ key: body.phone, as: phone, windows: { w: 1/h }, block: 1h }] }
+  - { name: mine, match: { path: /mine }, upstream: app, limits: [{ key: user, windows: { w: 1/h }, block: 1h }] }
+suspicion:
+  - { key: body.username, threshold: 1/h, block: 1h }
+"#;
+
+/// Blocks and events of people: what is written down of them tells nobody who they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_personal_is_in_clear_on_disk_or_in_metrics() {
+    const CLEAR: [&str; 6] =
+        ["lovelace", "2025550143", "202) 555-0143", "hunter2", "babbage", "token-of-ada"];
+    let backend = Backend::start(|_| Reply::json(401, "{}")).await;
+    let mut running = Running::start(&backend, GUARDED).await;
+    let mut client = Client::connect(running.address).await;
+    let mut send = async |method: &str, target: &str, body: &str| {
+        let request = client.request(method, target).header("authorization", "token-of-ada");
+        request.header("x-user", "babbage").json(body).send().await.status
+    };
+    for username in ["Ada.Lovelace@example.org", "lovelace", "ada lovelace"] {
+        let body = format!("{{\"username\":\"{username}\",\"password\":\"hunter2\"}}");
+        for _ in 0..4 {
+            send("POST", "/login", &body).await;
+        }
+    }
+    for phone in ["+12025550143", "+1 (202) 555-0143", "+12025550143"] {
+        send("POST", "/code", &format!("{{\"phone\":\"{phone}\"}}")).await;
+    }
+    for expected in [401, 429, 429, 429] {
+        assert_eq!(send("GET", "/mine?token=token-of-ada", "{}").await, expected);
+    }
+    let held = async |reason: &str| running.metric(&format!("tollgate_blocks{{reason=\"{reason}\"}}")).await;
+    assert!(held("limit").await >= 2.0 && held("suspicion").await >= 1.0, "blocks began");
+    let failures = running.metric(r#"tollgate_attempts_total{outcome="failure",route="login"}"#).await;
+    assert!(failures >= 3.0, "attempts failed");
+    let page = running.metrics().await;
+    let log = running
+        .binary
+        .stdout
+        .until("a line of each block", |log| log.matches(r#""message":"blocked""#).count() >= 3)
+        .await;
+    // While it runs and after it has, so that the write-ahead log is seen too.
+    let mut files = everything_in(&running.folder().join("data"));
+    files.extend(everything_in(&running.terminated().await.data()));
+    for wanted in ["journal.db", "counters.snapshot"] {
+        assert!(files.iter().any(|(name, bytes)| name == wanted && !bytes.is_empty()), "{wanted} is there");
+    }
+    files.extend([("the metrics".to_owned(), page.into_bytes()), ("the log".to_owned(), log.into_bytes())]);
+    for (name, bytes) in files {
+        for clear in CLEAR {
+            let found = bytes.windows(clear.len()).any(|part| part.eq_ignore_ascii_case(clear.as_bytes()));
+            assert!(!found, "{clear} is in {name}");
+        }
+    }
+}
+
+fn everything_in(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(folder).expect("the folder is there");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"));
+    // One that is gone meanwhile is looked at under its new name.
+    names.filter_map(|name| Some((name.clone(), std::fs::read(folder.join(&name)).ok()?))).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_byte_of_an_attacker_makes_a_line_or_steers_a_terminal() {
     for format in ["json", "text"] {

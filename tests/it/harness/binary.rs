@@ -52,8 +52,24 @@ impl Running {
         Running::in_folder(folder, preamble, variables).await
     }
 
+    /// On a disk that takes no file larger than so many bytes, in steps of 512.
+    pub(crate) async fn start_cramped(backend: &Backend, rules: &str, file_max: usize) -> Running {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let preamble = preamble(backend.addr());
+        std::fs::write(folder.path().join("gateway.yaml"), format!("{preamble}{rules}")).expect("a file");
+        // Of a limit that is passed a process is told by an error, once it ignores the signal.
+        let line = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" run", file_max / 512);
+        let mut command = Command::new("sh");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_tollgate")]).env_clear().current_dir(folder.path());
+        Running::ready(Process::start(&mut command), folder, &preamble).await
+    }
+
     async fn in_folder(folder: TempDir, preamble: &str, variables: &[(&str, &str)]) -> Running {
-        let mut binary = Binary::spawn(folder.path(), &["run"], variables);
+        Running::ready(Binary::spawn(folder.path(), &["run"], variables), folder, preamble).await
+    }
+
+    /// Waits until it says where it listens.
+    async fn ready(mut binary: Process, folder: TempDir, preamble: &str) -> Running {
         let line = binary.stdout.line_with("the gateway is ready").await;
         let mut addresses = line.match_indices("127.0.0.1:").map(|(at, _)| {
             let rest = &line[at..];
