@@ -25,7 +25,7 @@ use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
-use crate::gateway::{Gateway, MirrorSpec, Policies};
+use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::store::snapshot::Snapshots;
@@ -145,8 +145,7 @@ impl App {
             tokio::spawn(room::alerts(webhook, &gateway, stopped.clone()));
         }
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
-        let mirror =
-            mirror.map(|spec| tokio::spawn(mirror_blocks(Arc::clone(&gateway), spec, stopped.clone())));
+        let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
         let listeners = Listeners::start(edge.into_proxy(&Arc::new(server_conf(threads))), listeners);
         readiness.set(Phase::Ready);
@@ -281,14 +280,6 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = gateway.watch_store() => {}
     }
-}
-
-async fn mirror_blocks(gateway: Arc<Gateway>, spec: MirrorSpec, mut stopped: watch::Receiver<bool>) {
-    let stopped = async move {
-        // An error means that the app is gone, which is a reason to stop as well.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    gateway.mirror(spec, stopped).await;
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
