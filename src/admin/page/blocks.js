@@ -183,12 +183,11 @@ async function release(order) {
 }
 
 function filtersChanged() {
-  const now = Object.fromEntries(new FormData(filters));
-  showOrder(now.sort);
-  say($('unblock-all'), now.search || now.kind || now.reason || now.route ? 'Unblock all that match…' : 'Unblock all…');
-  const { sort, ...rest } = now;
+  const { sort, ...rest } = Object.fromEntries(new FormData(filters));
+  showOrder(sort);
+  say($('unblock-all'), Object.values(rest).some(Boolean) ? 'Unblock all that match…' : 'Unblock all…');
   for (const link of panel.querySelectorAll('[data-export]')) {
-    link.href = address('blocked-identifiers/export', { format: link.dataset.export, ...rest, sort });
+    link.href = address('blocked-identifiers/export', { format: link.dataset.export, ...rest });
   }
 }
 

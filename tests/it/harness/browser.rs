@@ -32,16 +32,26 @@ pub(crate) async fn in_browser(test: impl AsyncFnOnce(&Browser)) {
         );
         return;
     }
-    let mut driver = Process::start(Command::new("chromedriver").arg("--port=0"));
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let line = driver.stdout.line_with("started successfully on port").await;
-    let port: u16 =
-        line.rsplit(' ').next().and_then(|port| port.trim_end_matches('.').parse().ok()).expect("a port");
+    let (_driver, port) = start_driver().await;
     let browser = Browser::open(port, &folder).await;
     let outcome = AssertUnwindSafe(test(&browser)).catch_unwind().await;
     browser.client.close().await.expect("the browser ends");
     if let Err(failure) = outcome {
         resume_unwind(failure);
+    }
+}
+
+/// What drives the browser, and its port. It takes a free one of IPv6, and gives up where that is taken in IPv4.
+async fn start_driver() -> (Process, u16) {
+    loop {
+        let mut driver = Process::start(Command::new("chromedriver").arg("--port=0"));
+        let is_last = |line: &str| line.contains("started successfully on port") || line.contains("Exiting");
+        let line = driver.stdout.line_where("a port", is_last).await;
+        let port = line.rsplit(' ').next().and_then(|word| word.trim_end_matches('.').parse().ok());
+        if let Some(port) = port {
+            return (driver, port);
+        }
     }
 }
 
