@@ -20,7 +20,7 @@ use self::delivery::Sender;
 use self::notice::Notice;
 use crate::clock::Clock;
 use crate::http_client::HttpUrl;
-use crate::journal::{EventKind, Journal, News};
+use crate::journal::{EventKind, Happening, Journal};
 use crate::telemetry::WebhookMetrics;
 
 /// Who is told.
@@ -94,8 +94,9 @@ async fn gather(
     loop {
         tokio::select! {
             told = news.recv() => match told {
-                Ok(News::Event(event)) if is_alarming(event.kind) => put(Notice::of_event(&event)),
-                Ok(News::Event(_) | News::Blocked(_) | News::Unblocked(_)) => {}
+                // Each gateway tells of its own.
+                Ok(Happening::Event(event)) if event.node.is_none() && is_alarming(event.kind) => put(Notice::of_event(&event)),
+                Ok(Happening::Event(_) | Happening::Blocked(_) | Happening::Unblocked(_)) => {}
                 Err(RecvError::Lagged(missed)) => metrics.dropped(missed),
                 Err(RecvError::Closed) => return,
             },

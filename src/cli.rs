@@ -1,9 +1,13 @@
 //! The commands: one file each.
 
+mod blocks;
 mod check;
 mod demo;
+mod events;
+mod remote;
 mod run;
 mod schema;
+mod table;
 
 use std::io;
 use std::path::PathBuf;
@@ -38,6 +42,10 @@ enum Command {
     Schema,
     /// Run the gateway in front of a small auth backend that it brings along.
     Demo(demo::Options),
+    /// Show who is blocked by a running gateway; block somebody, or let somebody go.
+    Blocks(blocks::Options),
+    /// Show what happened in a running gateway.
+    Events(events::Options),
 }
 
 /// Runs the command that the process was started with.
@@ -54,5 +62,7 @@ pub fn main() -> ExitCode {
             written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
         }
         Command::Demo(options) => demo::run(options, environment),
+        Command::Blocks(options) => blocks::run(&options, &environment),
+        Command::Events(options) => events::run(&options, &environment),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, USER_AGENT};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, capture_connection};
@@ -93,7 +93,7 @@ impl HttpClient {
         HttpClient { connect_timeout, loopback: pooled(connector), tls: OnceLock::new() }
     }
 
-    /// Sends one request, once. Dropping the future ends the exchange and its connection.
+    /// [`HttpClient::send`] of a `POST`.
     pub async fn post(
         &self,
         url: &HttpUrl,
@@ -101,7 +101,21 @@ impl HttpClient {
         body: Bytes,
         bounds: Bounds,
     ) -> Result<Response, HttpError> {
-        let mut request = Request::post(url.uri().clone())
+        self.send(Method::POST, url, headers, body, bounds).await
+    }
+
+    /// Sends one request, once. Dropping the future ends the exchange and its connection.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &HttpUrl,
+        headers: HeaderMap,
+        body: Bytes,
+        bounds: Bounds,
+    ) -> Result<Response, HttpError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.uri().clone())
             .body(Full::new(body))
             .map_err(|fault| HttpError::Broken(fault.to_string().into()))?;
         *request.headers_mut() = headers;

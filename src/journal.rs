@@ -237,7 +237,7 @@ impl Journal {
         let was_held = lifted.is_some();
         let in_force = lifted.filter(|record| record.block.until > now);
         if let Some(record) = &in_force {
-            self.shared.feed.tell(|| News::Unblocked(Arc::clone(record)));
+            self.shared.feed.tell(|| Happening::Unblocked(Arc::clone(record)));
             self.note(unblocked(record, by, now));
         }
         let shared = Arc::clone(&self.shared);

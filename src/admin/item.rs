@@ -129,7 +129,7 @@ impl<'e> EventItem<'e> {
             user_agent: event.user_agent.as_deref(),
             trace_id: event.trace_id.as_deref(),
             detail: event.detail.as_deref(),
-            node: None,
+            node: event.node.as_deref(),
         }
     }
 }

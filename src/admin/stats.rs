@@ -51,9 +51,16 @@ pub(super) async fn show(
     }
     api.scan(move |api| {
         let journal = api.gateway.journal();
-        let hours = hours(&journal.hours(since, until, None)?, since, until);
-        let tops = journal.tops(since, until, TOPS)?;
-        Ok(Json(told(api, hours, &tops, caller.sight)).into_response())
+        // What does not stand on the disk is told also while that cannot be read.
+        let read = journal
+            .hours(since, until, None)
+            .and_then(|counts| Ok((counts, journal.tops(since, until, TOPS)?)));
+        let is_readable = read.is_ok();
+        let (counts, tops) = read.unwrap_or_default();
+        let hours = hours(&counts, since, until);
+        let mut told = told(api, hours, &tops, caller.sight);
+        told["journal"]["up"] = (is_readable && journal.is_up()).into();
+        Ok(Json(told).into_response())
     })
     .await
 }

@@ -18,7 +18,7 @@ use super::auth::Caller;
 use super::item::{BlockItem, EventItem};
 use super::reply::Fault;
 use crate::decision::time::{Span, Timestamp};
-use crate::journal::{News, Sight};
+use crate::journal::{Happening, Sight};
 
 const STREAMS_MAX: usize = 32;
 const NUMBERS_EVERY: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl Streams {
 struct Stream {
     api: Arc<Api>,
     sight: Sight,
-    news: broadcast::Receiver<News>,
+    news: broadcast::Receiver<Happening>,
     ended: watch::Receiver<bool>,
     ticks: Interval,
     ticked: u32,
@@ -100,11 +100,11 @@ impl Stream {
     }
 }
 
-fn told(news: &News, sight: Sight) -> String {
+fn told(news: &Happening, sight: Sight) -> String {
     match news {
-        News::Event(event) => piece("event", &EventItem::new(event, None, None, sight)),
-        News::Blocked(record) => piece("block", &BlockItem::new(record, sight)),
-        News::Unblocked(record) => piece("unblock", &BlockItem::new(record, sight)),
+        Happening::Event(event) => piece("event", &EventItem::new(event, None, None, sight)),
+        Happening::Blocked(record) => piece("block", &BlockItem::new(record, sight)),
+        Happening::Unblocked(record) => piece("unblock", &BlockItem::new(record, sight)),
     }
 }
 

@@ -11,7 +11,6 @@ use super::policies::Policies;
 use crate::decision::key::{KeyHash, KeyPart, KeySpec, LimitId, Missing};
 use crate::decision::limit::{Limit, Rule};
 use crate::decision::policy::Route;
-use crate::decision::suspicion::Suspect;
 use crate::decision::tally::{Charge, Judgement, Tally};
 use crate::decision::time::Timestamp;
 use crate::journal::{BlockRecord, Event, EventKind, Identifier};
@@ -110,9 +109,7 @@ impl Gateway {
             self.journal.unblock(found.hash, Some(by), now).await;
         }
         for rule in &policies.rules.suspicion {
-            let Some(any) = Suspect::ALL.into_iter().find_map(|suspect| rule.limit(suspect)) else {
-                continue;
-            };
+            let Some(any) = rule.any_limit() else { continue };
             if let Some((hash, _)) = self.hash(policies, any.id, &rule.ban.key, question)? {
                 self.forget(hash).await;
             }

@@ -1,5 +1,6 @@
 //! Where a call goes.
 
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 
 use http::Uri;
@@ -12,6 +13,13 @@ use thiserror::Error;
 pub struct HttpUrl {
     uri: Uri,
     security: Security,
+}
+
+/// As it was written.
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.uri.fmt(f)
+    }
 }
 
 /// What a connection is wrapped in.
@@ -67,12 +75,38 @@ impl HttpUrl {
         HttpUrl::parse(&format!("{}{path}", self.uri.to_string().trim_end_matches('/')))
     }
 
+    /// The same with query parameters behind it; nothing if there are none.
+    pub fn with_query(&self, query: &[(&str, String)]) -> Result<HttpUrl, HttpUrlFault> {
+        let mut text = self.uri.to_string();
+        for (index, (name, value)) in query.iter().enumerate() {
+            text.push(if index == 0 { '?' } else { '&' });
+            push_encoded(&mut text, name);
+            text.push('=');
+            push_encoded(&mut text, value);
+        }
+        let uri = text.parse().map_err(|_| HttpUrlFault::Malformed)?;
+        Ok(HttpUrl { uri, security: self.security })
+    }
+
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }
 
     pub(super) fn security(&self) -> Security {
         self.security
+    }
+}
+
+/// All but the unreserved characters of RFC 3986 §2.3 as escapes.
+fn push_encoded(text: &mut String, raw: &str) {
+    for byte in raw.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                text.push(char::from(byte))
+            }
+            // Writing to a string cannot fail.
+            _ => drop(write!(text, "%{byte:02X}")),
+        }
     }
 }
 
@@ -88,6 +122,15 @@ mod tests {
     fn check(text: &str, expected: Result<&str, HttpUrlFault>) {
         let found = HttpUrl::parse(text).map(|url| url.uri.to_string());
         assert_eq!(found, expected.map(str::to_owned), "{text}");
+    }
+
+    #[test]
+    fn a_query_is_encoded() {
+        let url = HttpUrl::parse("http://[::1]:9180/x").unwrap();
+        let query = [("a", "1 & 2=é/?#".to_owned()), ("b.c", String::new())];
+        let with = url.with_query(&query).unwrap();
+        assert_eq!(with.to_string(), "http://[::1]:9180/x?a=1%20%26%202%3D%C3%A9%2F%3F%23&b.c=");
+        assert_eq!(url.with_query(&[]).unwrap(), url);
     }
 
     #[test]

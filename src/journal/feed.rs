@@ -9,7 +9,7 @@ use super::event::Event;
 
 /// Something that happened just now.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum Happening {
     Event(Arc<Event>),
     /// A block began, or was made longer.
     Blocked(Arc<BlockRecord>),
@@ -20,7 +20,7 @@ pub enum News {
 /// Tells news to all listeners. Nobody who tells waits for one that is slow: it misses some, and learns how many.
 #[derive(Debug)]
 pub struct Feed {
-    sender: broadcast::Sender<News>,
+    sender: broadcast::Sender<Happening>,
 }
 
 /// So many news are kept for a slow listener.
@@ -31,7 +31,7 @@ impl Feed {
         Feed { sender: broadcast::Sender::new(BACKLOG) }
     }
 
-    pub fn listen(&self) -> broadcast::Receiver<News> {
+    pub fn listen(&self) -> broadcast::Receiver<Happening> {
         self.sender.subscribe()
     }
 
@@ -46,7 +46,7 @@ impl Feed {
     }
 
     /// The news is made only if somebody listens.
-    pub(super) fn tell(&self, news: impl FnOnce() -> News) {
+    pub(super) fn tell(&self, news: impl FnOnce() -> Happening) {
         if self.sender.receiver_count() > 0 {
             // The last listener may have gone just now.
             let _ = self.sender.send(news());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::block::{BlockRecord, Ended};
+use super::feed::Happening;
 use super::outbox::{Lift, Outbox};
 use super::queue::{Change, Changes, What};
 use super::{Journal, Shared};
@@ -39,7 +40,7 @@ impl Journal {
     /// Puts a block in force that another gateway began or changed, under the id that it has there. It is written
     /// down in time; nobody waits for that.
     pub fn adopt(&self, record: Arc<BlockRecord>, now: Timestamp) -> Adoption {
-        let Shared { queue, book, outbox, metrics, .. } = &*self.shared;
+        let Shared { queue, book, outbox, feed, metrics, .. } = &*self.shared;
         if record.block.until <= now {
             return Adoption::Known;
         }
@@ -61,6 +62,7 @@ impl Journal {
                 metrics.block_displaced();
                 end(displaced.key, Ended::Displaced);
             }
+            feed.tell(|| Happening::Blocked(Arc::clone(&record)));
             changes.push(Change { what: What::Put(record), done: None });
             (Adoption::Taken, changes)
         })
@@ -69,12 +71,13 @@ impl Journal {
     /// Ends a block that was lifted in another gateway; the one that was held here. Noted is nothing: the
     /// event comes from there too.
     pub fn let_go(&self, lift: &Arc<Lift>, now: Timestamp) -> Option<Arc<BlockRecord>> {
-        let Shared { queue, book, outbox, .. } = &*self.shared;
+        let Shared { queue, book, outbox, feed, .. } = &*self.shared;
         outbox.remember(lift, now);
         queue.push_changes(|| {
             let mut changes = Changes::new();
             let lifted = book.lift_up_to(lift.key, lift.id);
-            if lifted.is_some() {
+            if let Some(record) = &lifted {
+                feed.tell(|| Happening::Unblocked(Arc::clone(record)));
                 let what = What::End { key: lift.key, at: now, how: Ended::Lifted, by: lift.by.clone() };
                 changes.push(Change { what, done: None });
             }

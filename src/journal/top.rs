@@ -16,7 +16,7 @@ pub struct Tops {
     pub reasons: Vec<TopReason>,
     /// Over the whole hours that the span touches.
     pub routes: Vec<TopRoute>,
-    /// Among the newest 20 000 rows of the span that have one.
+    /// Among the newest 20 000 rows of the span.
     pub identifiers: Vec<TopIdentifier>,
 }
 
@@ -125,9 +125,9 @@ fn identifiers(
     let mut statement = connection.prepare(&format!(
         "SELECT e.sealed, e.masked, (SELECT name FROM names WHERE id = e.key_kind), top.n FROM (
            SELECT max(id) AS id, sum(times) AS n FROM (
-             SELECT id, search, key_kind, times FROM events
-             WHERE id >= ?1 AND id < ?2 AND search IS NOT NULL AND +kind IN ({kinds})
-             ORDER BY id DESC LIMIT {ROWS_MAX})
+             SELECT id, kind, search, key_kind, times FROM events NOT INDEXED
+             WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT {ROWS_MAX})
+           WHERE search IS NOT NULL AND kind IN ({kinds})
            GROUP BY search, key_kind ORDER BY n DESC, id DESC LIMIT {limit}) AS top
          CROSS JOIN events AS e ON e.id = top.id ORDER BY top.n DESC, top.id DESC"
     ))?;

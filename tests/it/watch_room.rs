@@ -6,6 +6,7 @@ mod entrance;
 mod lists;
 mod live;
 mod schema;
+mod shell;
 
 use std::net::SocketAddr;
 

@@ -220,3 +220,6 @@ impl PartialEq for Candidate<'_> {
 }
 
 impl Eq for Candidate<'_> {}
+
+#[cfg(test)]
+mod tests;

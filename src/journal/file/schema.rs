@@ -11,7 +11,7 @@ pub(in crate::journal) const AT_SHIFT: u32 = 10;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// Step n makes version n+1 of version n. Steps are never edited: files that they made exist.
-pub(super) const STEPS: [&str; 2] = [
+pub(super) const STEPS: [&str; 3] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta (name, value) VALUES ('event_rows', 0);

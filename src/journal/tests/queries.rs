@@ -183,4 +183,68 @@ async fn every_filter_reads_an_index_in_order() {
     check(EventFilter { policy: Some("strict"), kinds: &[EventKind::Limited], ..any }, 1);
     check(EventFilter { policy: Some("strict"), route: Some("login"), ..any }, EventKind::ALL.len());
     check(EventFilter { identifier: Some("x"), route: Some("login"), kinds: &[EventKind::Admin], ..any }, 3);
+    let client = Some("192.0.2.1".parse().unwrap());
+    check(EventFilter { client, route: Some("login"), kinds: &[EventKind::Admin], ..any }, 1);
+    check(EventFilter { client, identifier: Some("x"), ..any }, 3);
+}
+
+#[tokio::test]
+async fn what_is_most_frequent_is_told_first() {
+    let desk = Desk::new();
+    let journal = desk.open();
+    let note = |kind, policy: &str, person, count| {
+        journal.note(Event {
+            policy: Some(policy.into()),
+            route: Some("login".into()),
+            key: Some("body.email+ip".into()),
+            identifier: Some(identifier(person)),
+            count,
+            ..event(kind, desk.now())
+        });
+    };
+    note(EventKind::Limited, "strict", 1, 5);
+    note(EventKind::Limited, "lax", 2, 7);
+    note(EventKind::Failure, "lax", 1, 3);
+    note(EventKind::Unblocked, "lax", 3, 100);
+    journal.note(event(EventKind::Reload, desk.now()));
+    desk.hand.advance(Span::from_secs(7200));
+    note(EventKind::Limited, "late", 4, 1000);
+    journal.close().await;
+    let tops = journal.tops(START, START.plus(Span::from_secs(3600)), 10).unwrap();
+    let reasons: Vec<_> =
+        tops.reasons.iter().map(|top| (top.kind, top.policy.as_deref().unwrap(), top.count)).collect();
+    assert_eq!(
+        reasons,
+        [(EventKind::Limited, "lax", 7), (EventKind::Limited, "strict", 5), (EventKind::Failure, "lax", 3)]
+    );
+    assert_eq!(tops.routes, [TopRoute { route: "login".into(), count: 15 }]);
+    let people: Vec<_> =
+        tops.identifiers.iter().map(|top| (top.identifier.clone().unwrap(), top.count)).collect();
+    assert_eq!(people, [(identifier(1), 8), (identifier(2), 7)]);
+    assert_eq!(tops.identifiers[0].key.as_deref(), Some("body.email+ip"));
+    let all = START.plus(Span::from_secs(20_000));
+    assert_eq!(journal.tops(START, all, 1).unwrap().identifiers[0].count, 1000, "and no more than asked for");
+    assert_eq!(journal.tops(all, all.plus(Span::from_secs(1)), 10).unwrap(), Tops::default());
+}
+
+#[tokio::test]
+async fn who_listens_is_told_as_it_happens() {
+    let desk = Desk::new();
+    let journal = desk.open();
+    let mut news = journal.feed().listen();
+    journal.note(event(EventKind::Limited, desk.now()));
+    let record = block(1, START, 60);
+    journal.block(Arc::clone(&record)).await;
+    journal.unblock(record.key, Some("ada"), desk.now()).await;
+    assert!(
+        matches!(news.recv().await.unwrap(), Happening::Event(event) if event.kind == EventKind::Limited)
+    );
+    assert!(matches!(news.recv().await.unwrap(), Happening::Blocked(told) if told.id == record.id));
+    assert!(matches!(news.recv().await.unwrap(), Happening::Unblocked(told) if told.id == record.id));
+    assert!(
+        matches!(news.recv().await.unwrap(), Happening::Event(event) if event.kind == EventKind::Unblocked)
+    );
+    drop(news);
+    journal.note(event(EventKind::Limited, desk.now()));
+    assert_eq!(journal.feed().backlog(), 0, "nothing is kept for nobody");
 }

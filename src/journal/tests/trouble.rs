@@ -166,7 +166,11 @@ async fn a_file_from_before_events_had_a_gateway_is_brought_up() {
     journal.note(event(EventKind::Limited, desk.now()));
     journal.close().await;
     let connection = rusqlite::Connection::open(desk.file("journal.db")).unwrap();
-    connection.execute_batch("ALTER TABLE events DROP COLUMN node; PRAGMA user_version = 1").unwrap();
+    connection
+        .execute_batch(
+            "ALTER TABLE events DROP COLUMN node; DROP INDEX events_client; PRAGMA user_version = 1",
+        )
+        .unwrap();
     connection.close().unwrap();
     let journal = desk.open();
     journal.note(Event { node: Some("web-2".into()), ..event(EventKind::Denied, desk.now()) });
