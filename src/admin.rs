@@ -9,6 +9,7 @@ mod input;
 mod item;
 mod keys;
 mod logs;
+mod minutes;
 mod openapi;
 mod page;
 mod reply;
@@ -100,15 +101,17 @@ impl Admin {
     ) -> io::Result<()> {
         let (end, ended) = watch::channel(false);
         let Admin { metrics, readiness, metrics_public, gauges, store_state, room } = self;
-        let api = Api::new(room, ended).map_err(|NoRandomness| io::Error::other("no random numbers"))?;
+        let api =
+            Api::new(room, ended.clone()).map_err(|NoRandomness| io::Error::other("no random numbers"))?;
+        let api = Arc::new(api);
         let health = Health { metrics, readiness, metrics_public, gauges, store_state };
-        let router = routes::router(health, Arc::new(api), listener.local_addr()?);
+        let router = routes::router(health, Arc::clone(&api), listener.local_addr()?);
         let shutdown = async move {
             shutdown.await;
             // Streams end by themselves then; there may be none.
             let _ = end.send(true);
         };
-        server::serve(router, bounds, listener, shutdown).await;
+        tokio::join!(server::serve(router, bounds, listener, shutdown), minutes::watch(api, ended));
         Ok(())
     }
 }

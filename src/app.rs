@@ -25,9 +25,10 @@ use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
-use crate::gateway::{Gateway, MirrorSpec, Policies};
+use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
+use crate::store::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
@@ -107,28 +108,10 @@ impl App {
         for warning in &warnings {
             tracing::warn!("{}", warning.brief());
         }
-        let listeners = config.listen.iter().map(|&address| bind(address, "listen"));
-        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
-        let admin_listener = bind(config.admin.address, "admin.address")?;
-        let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
-        let admin_address = bound(&admin_listener)?;
-
+        let Bound { listeners, addresses, admin_listener, admin_address } = Bound::of(&config)?;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let data = DataDir::open(&config.store.data_dir, &metrics.data_dir())?;
-        let mut store = store::open(&config.store, metrics.store(), clock.clone())?;
-        // Nobody is served yet who would wait for it.
-        let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
-        let hasher = store::hasher(&config.store, &data);
-        let journal = JournalSpec {
-            folder: data.folder.clone(),
-            retention: config.retention,
-            seal_key: data.seal_key,
-            hash_check: store::hash_check(&hasher),
-        };
-        let journal = Journal::open(journal, metrics.journal(), clock.clone());
+        let Kept { gateway, data, snapshots } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
-        let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
         let frozen = config::Frozen::of(&config);
         let store_kind = room::store_kind(&config.store);
@@ -136,12 +119,6 @@ impl App {
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
         metrics.reload_succeeded(gateway.clock().now());
 
-        let conf = ServerConf {
-            threads,
-            max_retries: RETRIES_MAX,
-            upstream_keepalive_pool_size: IDLE_CONNECTIONS,
-            ..ServerConf::default()
-        };
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
@@ -168,10 +145,9 @@ impl App {
             tokio::spawn(room::alerts(webhook, &gateway, stopped.clone()));
         }
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
-        let mirror =
-            mirror.map(|spec| tokio::spawn(mirror_blocks(Arc::clone(&gateway), spec, stopped.clone())));
-        let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
-        let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
+        let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
+        let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
+        let listeners = Listeners::start(edge.into_proxy(&Arc::new(server_conf(threads))), listeners);
         readiness.set(Phase::Ready);
         Ok(App {
             addresses,
@@ -226,6 +202,59 @@ impl App {
     }
 }
 
+/// The sockets, before anybody is served.
+struct Bound {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    admin_listener: TcpListener,
+    admin_address: SocketAddr,
+}
+
+impl Bound {
+    fn of(config: &Config) -> Result<Bound, BindError> {
+        let listeners = config.listen.iter().map(|&address| bind(address, "listen"));
+        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
+        let admin_listener = bind(config.admin.address, "admin.address")?;
+        let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
+        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
+        let admin_address = bound(&admin_listener)?;
+        Ok(Bound { listeners, addresses, admin_listener, admin_address })
+    }
+}
+
+/// The gateway with what an earlier process left behind.
+struct Kept {
+    gateway: Arc<Gateway>,
+    data: DataDir,
+    snapshots: Option<Snapshots>,
+}
+
+fn kept(config: &Config, metrics: &Metrics, clock: Clock) -> Result<Kept, StartError> {
+    let data = DataDir::open(&config.store.data_dir, &metrics.data_dir())?;
+    let mut store = store::open(&config.store, metrics.store(), clock.clone())?;
+    // Nobody is served yet who would wait for it.
+    let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
+    let hasher = store::hasher(&config.store, &data);
+    let journal = JournalSpec {
+        folder: data.folder.clone(),
+        retention: config.retention,
+        seal_key: data.seal_key,
+        hash_check: store::hash_check(&hasher),
+    };
+    let journal = Journal::open(journal, metrics.journal(), clock.clone());
+    let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
+    Ok(Kept { gateway, data, snapshots })
+}
+
+fn server_conf(threads: usize) -> ServerConf {
+    ServerConf {
+        threads,
+        max_retries: RETRIES_MAX,
+        upstream_keepalive_pool_size: IDLE_CONNECTIONS,
+        ..ServerConf::default()
+    }
+}
+
 /// The rules of one configuration with everything that they name.
 async fn snapshot(config: Config, metrics: &Metrics) -> Result<Snapshot, ResolveError> {
     let mut upstreams = Vec::with_capacity(config.upstreams.len());
@@ -251,14 +280,6 @@ async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) 
         _ = stopped.wait_for(|stopped| *stopped) => {}
         () = gateway.watch_store() => {}
     }
-}
-
-async fn mirror_blocks(gateway: Arc<Gateway>, spec: MirrorSpec, mut stopped: watch::Receiver<bool>) {
-    let stopped = async move {
-        // An error means that the app is gone, which is a reason to stop as well.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    gateway.mirror(spec, stopped).await;
 }
 
 async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {

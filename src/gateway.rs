@@ -5,6 +5,7 @@ mod attempt;
 mod events;
 mod guard;
 mod inspect;
+mod memo;
 mod mirror;
 mod operator;
 mod policies;
@@ -23,8 +24,9 @@ use smallvec::SmallVec;
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
 pub use self::inspect::{Asked, KeyState, Question, WindowState};
+pub use self::memo::note_of;
 pub use self::mirror::MirrorSpec;
-pub use self::operator::{BlockOrder, OrderFault, note_of};
+pub use self::operator::{BlockOrder, OrderFault};
 pub use self::policies::Policies;
 
 use self::attempt::{Holding, Sender};

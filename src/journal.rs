@@ -62,10 +62,10 @@ pub use self::block_rows::{EndedBlock, EndedCursor};
 pub use self::book::{BLOCKS_MAX, BlockFilter, BlockPlace, BlockQuery, BlockSort, Book, Placed, Sight};
 pub use self::event::{Event, EventKind, Severity};
 pub use self::event_rows::{EventCursor, EventRow};
-pub use self::feed::{Feed, Happening};
+pub use self::feed::{Feed, News};
 pub use self::foreign::Adoption;
 pub use self::identifier::Identifier;
-pub use self::outbox::{Lift, News, Outbox};
+pub use self::outbox::{Lift, Outbox, Telling};
 pub use self::parcel::Parcels;
 pub use self::query::{EndedFilter, EventFilter, HourCount};
 pub use self::top::{TopIdentifier, TopReason, TopRoute, Tops};
@@ -174,10 +174,10 @@ impl Journal {
     /// Takes an event down. Never waits: with 8192 in the queue it is dropped and counted.
     pub fn note(&self, event: Event) {
         let event = event.bounded();
-        self.shared.feed.tell(|| Happening::Event(Arc::new(event.clone())));
         if event.node.is_none() {
             self.shared.outbox.note(&event);
         }
+        self.shared.feed.tell(|| News::Event(Arc::new(event.clone())));
         if !self.shared.queue.push_event(event) {
             self.shared.metrics.dropped(Dropped::Events, 1);
         }
@@ -190,7 +190,8 @@ impl Journal {
     pub fn block(&self, record: Arc<BlockRecord>) -> impl Future<Output = Durable> + Send + use<> {
         let now = self.shared.clock.now();
         let (done, on_disk) = oneshot::channel();
-        let Shared { queue, book, outbox, feed, metrics, .. } = &*self.shared;
+        let shared = &*self.shared;
+        let Shared { queue, book, outbox, metrics, .. } = shared;
         queue.push_changes(|| {
             let placed = book.put(record, now);
             if placed.is_new {
@@ -202,8 +203,8 @@ impl Journal {
                 let what = What::End { key: displaced.key, at: now, how: Ended::Displaced, by: None };
                 changes.push(Change { what, done: None });
             }
-            feed.tell(|| Happening::Blocked(Arc::clone(&placed.record)));
-            outbox.tell(News::Block(Arc::clone(&placed.record)));
+            outbox.tell(Telling::Block(Arc::clone(&placed.record)));
+            shared.feed.tell(|| News::Blocked(Arc::clone(&placed.record)));
             changes.push(Change { what: What::Put(placed.record), done: Some(done) });
             ((), changes)
         });
@@ -227,7 +228,7 @@ impl Journal {
             if let Some(record) = &lifted {
                 let lift = Arc::new(Lift::of(record, by, now));
                 outbox.remember(&lift, now);
-                outbox.tell(News::Lift(lift));
+                outbox.tell(Telling::Lift(lift));
                 let what = What::End { key, at: now, how: Ended::Lifted, by: by.map(Box::from) };
                 changes.push(Change { what, done: Some(done) });
             }

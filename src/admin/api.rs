@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::auth::{Caller, Doorman, NoRandomness, Role, is_of_our_page};
+use super::minutes::Minutes;
 use super::reply::Fault;
 use super::server::Peer;
 use super::{
@@ -29,6 +30,7 @@ pub(super) struct Api {
     pub(super) store_kind: Box<str>,
     pub(super) started_at: Timestamp,
     pub(super) streams: stream::Streams,
+    pub(super) minutes: Minutes,
     pub(super) exports: Arc<Semaphore>,
     policies: Arc<dyn Fn() -> Arc<Policies> + Send + Sync>,
     routes: Arc<dyn Fn() -> Arc<Box<[RouteText]>> + Send + Sync>,
@@ -115,6 +117,7 @@ impl Api {
             doorman: Doorman::new(&access)?,
             started_at: gateway.clock().now(),
             streams: stream::Streams::new(ended),
+            minutes: Minutes::default(),
             exports: Arc::new(Semaphore::new(EXPORTS)),
             turns: Semaphore::new(TURNS),
             gateway,

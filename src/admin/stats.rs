@@ -90,6 +90,7 @@ fn told(api: &Api, hours: Vec<Value>, tops: &Tops, sight: Sight) -> Value {
             "by_reason": by_reason,
         },
         "requests": {"total": total, "refused": refused},
+        "minutes": api.minutes.told(),
         "hours": hours,
         "top_reasons": reasons.collect::<Vec<Value>>(),
         "top_identifiers": identifiers.collect::<Vec<Value>>(),

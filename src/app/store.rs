@@ -46,6 +46,21 @@ pub(super) fn mirror(spec: &StoreSpec) -> Result<Option<MirrorSpec>, StartError>
     Ok(Some(MirrorSpec { secret, name: node_name()? }))
 }
 
+/// Exchanges blocks and events with the gateways that share the store, until `stopped`.
+pub(super) fn exchange(
+    gateway: Arc<Gateway>,
+    spec: MirrorSpec,
+    mut stopped: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let stopped = async move {
+            // An error means that the app is gone, which is a reason to stop as well.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        gateway.mirror(spec, stopped).await;
+    })
+}
+
 /// The machine's name, as far as it has one, and letters that tell apart the gateways on it.
 fn node_name() -> Result<Box<str>, StartError> {
     const NAME_MAX: usize = 40;

@@ -76,17 +76,6 @@ impl Span {
     }
 }
 
-impl Span {
-    /// As [`Display`](fmt::Display) writes it: a number and ms, s, m, h or d.
-    pub fn from_text(text: &str) -> Option<Span> {
-        const UNITS: [(&str, u64); 5] =
-            [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
-        let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-        let (_, unit_ms) = UNITS.into_iter().find(|(known, _)| *known == unit)?;
-        number.parse::<u64>().ok()?.checked_mul(unit_ms).map(Span)
-    }
-}
-
 /// How the times that an earlier process wrote down are read by the clock of this one.
 ///
 /// Where the clock was set back in between they would lie ahead, and hold keys shut until it has caught up: all of
@@ -120,6 +109,17 @@ impl Resumed {
     /// A time that has passed, milliseconds since the epoch: none is later than now.
     pub fn past_ms(self, at_ms: u64) -> u64 {
         self.time_ms(at_ms).min(self.now.ceil_millis())
+    }
+}
+
+impl Span {
+    /// As [`Display`](fmt::Display) writes it: a number and ms, s, m, h or d.
+    pub fn from_text(text: &str) -> Option<Span> {
+        const UNITS: [(&str, u64); 5] =
+            [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+        let (_, unit_ms) = UNITS.into_iter().find(|(known, _)| *known == unit)?;
+        number.parse::<u64>().ok()?.checked_mul(unit_ms).map(Span)
     }
 }
 

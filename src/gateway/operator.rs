@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::Gateway;
-use super::guard::{counted_as, counter_of};
+use super::memo::{counter_of, memo};
 use super::policies::Policies;
 use crate::decision::block::Block;
 use crate::decision::client::Client;
@@ -17,24 +17,6 @@ use crate::decision::time::Span;
 use crate::decision::value::{ValueFault, normalise};
 use crate::journal::{BlockId, BlockRecord, Durable, Event, EventKind, Identifier, Reason};
 use crate::store::Forgotten;
-
-/// How a note stands in what a block keeps for its maker, on a line of its own.
-const NOTE: &str = "note:";
-
-/// What the operator wrote to a block.
-pub fn note_of(record: &BlockRecord) -> Option<&str> {
-    record.spec.as_deref()?.lines().find_map(|line| line.strip_prefix(NOTE))
-}
-
-/// What a block by hand keeps: the counter that it stands for, and what was written to it.
-fn kept(counted: Option<KeyHash>, note: Option<&str>) -> Option<Box<str>> {
-    let lines: Vec<String> = counted
-        .map(|counted| counted_as(counted).into())
-        .into_iter()
-        .chain(note.map(|note| format!("{NOTE}{note}")))
-        .collect();
-    (!lines.is_empty()).then(|| lines.join("\n").into())
-}
 
 /// Whom an operator wants blocked.
 #[derive(Clone, Debug)]
@@ -97,7 +79,7 @@ impl Gateway {
             created_at: now,
             block: Block { until, level: 0, forget_at: until },
             by: Some(order.by.clone()),
-            spec: kept(counted, order.note.as_deref()),
+            spec: memo(counted, order.note.as_deref()),
         });
         let durable = self.journal.block(Arc::clone(&record)).await;
         self.journal.note(Event {
@@ -121,7 +103,7 @@ impl Gateway {
         let now = self.clock.now();
         // What was counted goes first: a request in between must not begin the same block again.
         self.forget(record.key).await;
-        if let Some(counted) = record.spec.as_deref().and_then(counter_of) {
+        if let Some(counted) = counter_of(record) {
             self.forget(counted).await;
         }
         self.journal.unblock(record.key, Some(by), now).await

@@ -19,7 +19,7 @@ pub enum EventKind {
     Unblocked = 2,
     /// An attempt failed at the backend.
     Failure = 3,
-    /// A request came before the pause after failures was over.
+    /// A failure was followed by a wait.
     Backoff = 4,
     /// A value of the body was refused by a rule.
     Rejected = 5,

@@ -123,11 +123,11 @@ pub(super) fn stretches(
         // An address is written by us: there is nothing in it that could end the text.
         let client = filter.client.map(|address| format!("client = '{address}'"));
         let Some(identifier) = filter.identifier else {
-            let by = |client| format!("events INDEXED BY events_client WHERE {client}{rest}");
-            return Ok(Some(client.map(by).into_iter().collect()));
+            let by = client.map(|client| format!("events INDEXED BY events_client WHERE {client}{rest}"));
+            return Ok(Some(by.into_iter().collect()));
         };
-        let hash = sealer.search(identifier);
         rest.extend(client.map(|client| format!(" AND {client}")));
+        let hash = sealer.search(identifier);
         let by = |column| format!("events INDEXED BY events_{column} WHERE {column} = {hash}{rest}");
         return Ok(Some(["search", "part_a", "part_b"].map(by).into()));
     }

@@ -53,8 +53,8 @@ struct Inner {
     store: StoreMetrics,
     data_dir: DataDirMetrics,
     journal: JournalMetrics,
-    webhook: WebhookMetrics,
     mirror: MirrorMetrics,
+    webhook: WebhookMetrics,
     suspicions: Family<IntCounter, 2>,
 }
 
@@ -126,8 +126,8 @@ impl Metrics {
             store: StoreMetrics::new(&registry)?,
             data_dir: DataDirMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
-            webhook: WebhookMetrics::new(&registry)?,
             mirror: MirrorMetrics::new(&registry)?,
+            webhook: WebhookMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -175,14 +175,14 @@ impl Metrics {
         self.0.journal.clone()
     }
 
-    /// The handles of the webhook.
-    pub fn webhook(&self) -> WebhookMetrics {
-        self.0.webhook.clone()
-    }
-
     /// The handles of what gateways tell each other.
     pub fn mirror(&self) -> MirrorMetrics {
         self.0.mirror.clone()
+    }
+
+    /// The handles of the webhook.
+    pub fn webhook(&self) -> WebhookMetrics {
+        self.0.webhook.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

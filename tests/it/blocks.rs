@@ -185,6 +185,7 @@ async fn a_full_disk_keeps_nobody_from_being_blocked() {
     let backend = refuser().await;
     // Room for the file as it begins, and not for what is written to it.
     let running = Running::start_cramped(&backend, RULES, 160 * 1024).await;
+    assert_eq!(running.metric("tollgate_journal_up").await, 1.0, "at first there is room");
     let nth = AtomicU32::new(0);
     eventually("the disk to be full", PATIENCE * 3, async || {
         provoke_all(running.address, &some(30 * nth.fetch_add(1, Ordering::AcqRel))).await;

@@ -10,6 +10,7 @@ mod bodies;
 mod clients;
 mod config;
 mod conformance;
+mod dashboard;
 mod demo;
 mod failures;
 mod forwarding;

@@ -16,14 +16,14 @@ routes:
   - { name: mine, match: { path: /mine }, upstream: app, limits: [{ key: user, windows: { w: 100000/1h } }] }
   - { name: rest, match: { path: /* }, upstream: app }
 suspicion:
-  - { key: ip, weights: { failure: 1, limited: 0, otp_request: 0 }, threshold: 5/hour, block: 24h }
+  - { key: ip, weights: { failure: 1, limited: 0, otp_request: 0 }, threshold: 2/hour, block: 24h }
 ";
 
 const TRIES: usize = 2;
 const HOUR_MS: u64 = 3_600_000;
 const PAIR_BLOCK_MS: u64 = 1_800_000;
 const BAN_MS: u64 = 86_400_000;
-const SUSPECTED_MAX: usize = 5;
+const SUSPECTED_MAX: usize = 2;
 const PEOPLE: [&str; 2] = ["ada", "grace"];
 
 /// Whom an order is about. People and addresses by number.
@@ -94,7 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => who().prop_map(|(person, ip)| Step::Mail(person, ip)),
         2 => who().prop_map(|(person, ip)| Step::Mine(person, ip)),
         2 => (1..4_u8).prop_map(Step::Look),
-        2 => (whom(), 1_000..7_200_000_u64).prop_map(|(whom, ms)| Step::Block(whom, ms)),
+        2 => (whom(), 1_000..1_800_000_u64).prop_map(|(whom, ms)| Step::Block(whom, ms)),
         5 => whom().prop_map(Step::Unblock),
         2 => (0..4_000_000_u64).prop_map(Step::Wait),
     ]

@@ -32,8 +32,9 @@ const KEPT_MS: &str = "691200000";
 const ENTRIES: &str = "256";
 /// Marks of one page, about.
 const MARKS: &str = "100";
-/// Nobody waits for it who is being served, so it may take longer than a decision.
-const PATIENCE_MIN: Duration = Duration::from_secs(1);
+/// Nobody waits for it who is being served, so it may take longer than a decision; but what takes longer than this is
+/// as good as lost, and all is compared afterwards.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// A server is asked this often, a provider that takes money for each call less so.
 const PACE: Duration = Duration::from_millis(50);
 const PACE_PAID: Duration = Duration::from_secs(1);
@@ -145,7 +146,7 @@ impl SharedStore {
         }
         let args = args.into_iter().map(Cow::from).collect();
         let bundle = Bundle { script, keys: vec![&blocks, &told], args };
-        let answer = timeout(self.timeout.max(PATIENCE_MIN), self.remote.run_bundle(&bundle)).await;
+        let answer = timeout(PATIENCE, self.remote.run_bundle(&bundle)).await;
         let answer = answer.unwrap_or(Err(StoreError::Timeout));
         if let Err(error) = &answer {
             self.metrics.failed(error.kind());

@@ -196,7 +196,7 @@ async fn what_a_failover_lost_is_told_again() {
     site.redis.pause();
     for node in &site.nodes {
         eventually("the gateway to give up on its store", HEARD_WITHIN, async || {
-            (node.metric("tollgate_store_up") == 0.0).then_some(())
+            (!node.gateway.store_is_up()).then_some(())
         })
         .await;
     }
