@@ -16,8 +16,8 @@ die() {
 }
 
 case ${1-} in
-    build) wanted="cc cmake" ;;
-    test) wanted="cc cmake redis-server faketime" ;;
+    build) wanted="cc cmake" welcome= ;;
+    test) wanted="cc cmake redis-server faketime" welcome=chromedriver ;; # without what is welcome, tests are skipped
     *) die "usage: build/install-deps.sh build|test" ;;
 esac
 
@@ -43,6 +43,7 @@ purpose() {
         cmake) echo "cmake, which builds zlib-ng, a part of Pingora" ;;
         redis-server) echo "redis-server: the tests start servers of their own on free ports, and stop them" ;;
         faketime) echo "faketime: the tests run gateways whose clocks are wrong" ;;
+        chromedriver) echo "chromedriver and Chromium: the tests look at the dashboard in a browser" ;;
     esac
 }
 
@@ -56,6 +57,10 @@ packages() { # package manager, tool
         *:redis-server) echo redis ;;             # here no service starts by itself
         apt-get:faketime) echo faketime ;;
         *:faketime) echo libfaketime ;;
+        apt-get:chromedriver) echo chromium chromium-driver ;;
+        dnf:chromedriver) echo chromium chromedriver ;;
+        apk:chromedriver) echo chromium chromium-chromedriver ;;
+        brew:chromedriver) ;; # no formula: who has Chrome and chromedriver has them by other ways
         *) echo "$2" ;;
     esac
 }
@@ -122,21 +127,30 @@ first_manager() {
     done
 }
 
-missing=
-for tool in $wanted; do
+missing='' missed=''
+for tool in $wanted $welcome; do
     works "$tool" && continue
     say "missing: $(purpose "$tool")"
-    missing="$missing $tool"
+    case " $welcome " in
+        *" $tool "*) missed="$missed $tool" ;;
+        *) missing="$missing $tool" ;;
+    esac
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing$missed" ] || exit 0
 
 manager=$(first_manager)
-if [ -n "$manager" ]; then
+install_all() { # tools
+    [ -n "$manager" ] || return 0
     list=
-    for tool in $missing; do list="$list $(packages "$manager" "$tool")"; done
+    for tool in "$@"; do list="$list $(packages "$manager" "$tool")"; done
     # shellcheck disable=SC2086 # a list of names
     [ -z "${list# }" ] || install_with "$manager" $list || say "$manager could not install$list"
-fi
+}
+# By itself: a package that is nowhere must not keep the others out.
+# shellcheck disable=SC2086 # lists of names
+[ -z "$missing" ] || install_all $missing
+# shellcheck disable=SC2086
+[ -z "$missed" ] || install_all $missed
 case $missing in
     *cmake*) works cmake || cmake_by_pip || true ;;
 esac
@@ -150,5 +164,10 @@ for tool in $missing; do
         die "no C compiler: run xcode-select --install, then try again"
     fi
     die "$tool could not be installed by apt-get, dnf, apk, brew or pip: install it by hand, then try again"
+done
+for tool in $missed; do
+    works "$tool" && continue
+    say "$tool could not be installed: the tests that need it say so, and are skipped"
+    exit 0
 done
 say "all there now"

@@ -1,8 +1,24 @@
-//! The admin listener: metrics, health and readiness, on an address of their own.
+//! The admin listener, on an address of its own: metrics, health and readiness; the page for operators and its API.
 
+mod api;
+mod auth;
+mod blocks;
+mod export;
 mod host;
+mod input;
+mod item;
+mod keys;
+mod logs;
+mod minutes;
+mod openapi;
+mod page;
+mod reply;
 mod routes;
+mod rules;
 mod server;
+mod session;
+mod stats;
+mod stream;
 
 use std::future::Future;
 use std::io;
@@ -10,9 +26,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 
+use crate::gateway::{Gateway, Policies};
 use crate::telemetry::metrics::Metrics;
+use api::Api;
+use auth::NoRandomness;
+use routes::Health;
 use server::Bounds;
+
+pub use auth::{Access, Role, Token};
 
 /// What the admin listener answers from.
 pub struct Admin {
@@ -24,6 +47,30 @@ pub struct Admin {
     pub gauges: Arc<dyn Fn(&Metrics) + Send + Sync>,
     /// Asked by each look at readiness; does not block.
     pub store_state: Arc<dyn Fn() -> StoreState + Send + Sync>,
+    pub room: WatchRoom,
+}
+
+/// What operators look at and act on.
+pub struct WatchRoom {
+    pub gateway: Arc<Gateway>,
+    /// The policies in force.
+    pub policies: Arc<dyn Fn() -> Arc<Policies> + Send + Sync>,
+    /// What the routes of these match, as it was written.
+    pub routes: Arc<dyn Fn() -> Arc<Box<[RouteText]>> + Send + Sync>,
+    /// Sends here ask for the configuration to be read again.
+    pub reload: mpsc::Sender<()>,
+    pub access: Access,
+    /// `memory`, `redis` or `upstash`.
+    pub store_kind: Box<str>,
+}
+
+/// A route, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteText {
+    pub name: Box<str>,
+    /// `POST a.example/login`
+    pub matches: Box<str>,
+    pub upstream: Box<str>,
 }
 
 /// The store, as a load balancer needs to know it.
@@ -52,8 +99,19 @@ impl Admin {
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
-        let router = routes::router(self, listener.local_addr()?);
-        server::serve(router, bounds, listener, shutdown).await;
+        let (end, ended) = watch::channel(false);
+        let Admin { metrics, readiness, metrics_public, gauges, store_state, room } = self;
+        let api =
+            Api::new(room, ended.clone()).map_err(|NoRandomness| io::Error::other("no random numbers"))?;
+        let api = Arc::new(api);
+        let health = Health { metrics, readiness, metrics_public, gauges, store_state };
+        let router = routes::router(health, Arc::clone(&api), listener.local_addr()?);
+        let shutdown = async move {
+            shutdown.await;
+            // Streams end by themselves then; there may be none.
+            let _ = end.send(true);
+        };
+        tokio::join!(server::serve(router, bounds, listener, shutdown), minutes::watch(api, ended));
         Ok(())
     }
 }

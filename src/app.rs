@@ -3,6 +3,7 @@
 mod bind;
 mod data_dir;
 mod reload;
+mod room;
 mod store;
 
 use std::net::SocketAddr;
@@ -20,12 +21,14 @@ use tokio::task::JoinHandle;
 use self::bind::{bind, thread_count};
 use self::data_dir::DataDir;
 use self::reload::Reloader;
-use crate::admin::{Admin, Phase, Readiness, StoreState};
+use self::room::Parts;
+use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
+use crate::store::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
@@ -105,57 +108,46 @@ impl App {
         for warning in &warnings {
             tracing::warn!("{}", warning.brief());
         }
-        let listeners = config.listen.iter().map(|&address| bind(address, "listen"));
-        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
-        let admin_listener = bind(config.admin.address, "admin.address")?;
-        let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
-        let admin_address = bound(&admin_listener)?;
-
+        let Bound { listeners, addresses, admin_listener, admin_address } = Bound::of(&config)?;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let data = DataDir::open(&config.store.data_dir, &metrics.data_dir())?;
-        let mut store = store::open(&config.store, metrics.store(), clock.clone())?;
-        // Nobody is served yet who would wait for it.
-        let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
-        let hasher = store::hasher(&config.store, &data);
-        let journal = JournalSpec {
-            folder: data.folder.clone(),
-            retention: config.retention,
-            seal_key: data.seal_key,
-            hash_check: store::hash_check(&hasher),
-        };
-        let journal = Journal::open(journal, metrics.journal(), clock.clone());
+        let Kept { gateway, data, snapshots } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
-        let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
-        let (admin, threads) = (config.admin, workers(&config));
+        let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
         let frozen = config::Frozen::of(&config);
+        let store_kind = room::store_kind(&config.store);
+        let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
         metrics.reload_succeeded(gateway.clock().now());
 
-        let conf = ServerConf {
-            threads,
-            max_retries: RETRIES_MAX,
-            upstream_keepalive_pool_size: IDLE_CONNECTIONS,
-            ..ServerConf::default()
-        };
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
-        let admin = Admin {
-            metrics,
-            readiness: readiness.clone(),
-            metrics_public: admin.metrics_public,
-            gauges: gauges(&gateway),
-            store_state: store_state(&gateway, &live, admin.ready_needs_store),
+        let reloader = Reloader {
+            source,
+            frozen,
+            live: Arc::clone(&live),
+            routes: Arc::clone(&routes),
+            gateway: Arc::clone(&gateway),
         };
+        let reload = reloader.spawn(files, stopped.clone());
+        let admin = room::admin(Parts {
+            spec: &admin,
+            store_kind,
+            gateway: &gateway,
+            live: &live,
+            routes: &routes,
+            reload: &reload,
+            readiness: &readiness,
+        });
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
         tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
+        if let Some(webhook) = webhook {
+            tokio::spawn(room::alerts(webhook, &gateway, stopped.clone()));
+        }
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
         let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
-        let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped.clone()));
-        let reloader = Reloader { source, frozen, live, gateway: Arc::clone(&gateway) };
-        let reload = reloader.spawn(files, stopped);
-        let listeners = Listeners::start(edge.into_proxy(&Arc::new(conf)), listeners);
+        let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
+        let listeners = Listeners::start(edge.into_proxy(&Arc::new(server_conf(threads))), listeners);
         readiness.set(Phase::Ready);
         Ok(App {
             addresses,
@@ -210,28 +202,67 @@ impl App {
     }
 }
 
+/// The sockets, before anybody is served.
+struct Bound {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    admin_listener: TcpListener,
+    admin_address: SocketAddr,
+}
+
+impl Bound {
+    fn of(config: &Config) -> Result<Bound, BindError> {
+        let listeners = config.listen.iter().map(|&address| bind(address, "listen"));
+        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
+        let admin_listener = bind(config.admin.address, "admin.address")?;
+        let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
+        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
+        let admin_address = bound(&admin_listener)?;
+        Ok(Bound { listeners, addresses, admin_listener, admin_address })
+    }
+}
+
+/// The gateway with what an earlier process left behind.
+struct Kept {
+    gateway: Arc<Gateway>,
+    data: DataDir,
+    snapshots: Option<Snapshots>,
+}
+
+fn kept(config: &Config, metrics: &Metrics, clock: Clock) -> Result<Kept, StartError> {
+    let data = DataDir::open(&config.store.data_dir, &metrics.data_dir())?;
+    let mut store = store::open(&config.store, metrics.store(), clock.clone())?;
+    // Nobody is served yet who would wait for it.
+    let snapshots = store::resume(&mut store, &config.store, &data, metrics.data_dir(), clock.clone());
+    let hasher = store::hasher(&config.store, &data);
+    let journal = JournalSpec {
+        folder: data.folder.clone(),
+        retention: config.retention,
+        seal_key: data.seal_key,
+        hash_check: store::hash_check(&hasher),
+    };
+    let journal = Journal::open(journal, metrics.journal(), clock.clone());
+    let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
+    Ok(Kept { gateway, data, snapshots })
+}
+
+fn server_conf(threads: usize) -> ServerConf {
+    ServerConf {
+        threads,
+        max_retries: RETRIES_MAX,
+        upstream_keepalive_pool_size: IDLE_CONNECTIONS,
+        ..ServerConf::default()
+    }
+}
+
 /// The rules of one configuration with everything that they name.
 async fn snapshot(config: Config, metrics: &Metrics) -> Result<Snapshot, ResolveError> {
     let mut upstreams = Vec::with_capacity(config.upstreams.len());
     for spec in &config.upstreams {
         upstreams.push(Upstream::resolve(spec, metrics).await?);
     }
-    let policies = Policies::new(config.rules, config.user, metrics);
+    let policies = Arc::new(Policies::new(config.rules, config.user, metrics));
     Ok(Snapshot { policies, upstreams: upstreams.into_boxed_slice() })
-}
-
-fn gauges(gateway: &Arc<Gateway>) -> Arc<dyn Fn(&Metrics) + Send + Sync> {
-    let gateway = Arc::clone(gateway);
-    Arc::new(move |_: &Metrics| gateway.refresh_gauges())
-}
-
-fn store_state(
-    gateway: &Arc<Gateway>,
-    live: &Arc<ArcSwap<Snapshot>>,
-    ready_needs_store: bool,
-) -> Arc<dyn Fn() -> StoreState + Send + Sync> {
-    let (gateway, live) = (Arc::clone(gateway), Arc::clone(live));
-    Arc::new(move || store::state(gateway.store_is_up(), &live.load().policies.rules, ready_needs_store))
 }
 
 async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {

@@ -23,7 +23,9 @@ use std::path::Path;
 
 pub use environment::Environment;
 pub use problem::{Problem, Problems};
-pub use runtime::{AdminSpec, Config, Frozen, LogFormat, RouteText};
+pub use runtime::{
+    AdminSpec, AdminToken, Config, Frozen, Identifiers, LogFormat, Role, RouteText, WebhookSpec,
+};
 
 use file::File;
 use problem::Wrong;

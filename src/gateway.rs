@@ -4,6 +4,8 @@ mod answer;
 mod attempt;
 mod events;
 mod guard;
+mod inspect;
+mod memo;
 mod mirror;
 mod operator;
 mod policies;
@@ -21,6 +23,8 @@ use smallvec::SmallVec;
 
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
+pub use self::inspect::{Asked, KeyState, Question, WindowState};
+pub use self::memo::note_of;
 pub use self::mirror::MirrorSpec;
 pub use self::operator::{BlockOrder, OrderFault};
 pub use self::policies::Policies;

@@ -22,6 +22,7 @@ mod block_rows;
 mod book;
 mod event;
 mod event_rows;
+mod feed;
 mod file;
 mod foreign;
 mod identifier;
@@ -32,6 +33,7 @@ mod queue;
 mod seal;
 mod text;
 mod tidy;
+mod top;
 mod writer;
 
 use std::future::Future;
@@ -57,14 +59,16 @@ use crate::telemetry::{Dropped, JournalMetrics};
 
 pub use self::block::{BlockId, BlockRecord, Ended, Reason};
 pub use self::block_rows::{EndedBlock, EndedCursor};
-pub use self::book::{BLOCKS_MAX, Book, Placed};
+pub use self::book::{BLOCKS_MAX, BlockFilter, BlockPlace, BlockQuery, BlockSort, Book, Placed, Sight};
 pub use self::event::{Event, EventKind, Severity};
 pub use self::event_rows::{EventCursor, EventRow};
+pub use self::feed::{Feed, News};
 pub use self::foreign::Adoption;
 pub use self::identifier::Identifier;
-pub use self::outbox::{Lift, News, Outbox};
+pub use self::outbox::{Lift, Outbox, Telling};
 pub use self::parcel::Parcels;
 pub use self::query::{EndedFilter, EventFilter, HourCount};
+pub use self::top::{TopIdentifier, TopReason, TopRoute, Tops};
 
 /// What a journal is opened with.
 pub struct JournalSpec {
@@ -116,6 +120,7 @@ struct Shared {
     /// Goes up whenever a broken file is replaced.
     generation: AtomicU64,
     late: Late,
+    feed: Feed,
 }
 
 /// Tells the log of blocks that are not on disk, now and then.
@@ -172,6 +177,7 @@ impl Journal {
         if event.node.is_none() {
             self.shared.outbox.note(&event);
         }
+        self.shared.feed.tell(|| News::Event(Arc::new(event.clone())));
         if !self.shared.queue.push_event(event) {
             self.shared.metrics.dropped(Dropped::Events, 1);
         }
@@ -184,7 +190,8 @@ impl Journal {
     pub fn block(&self, record: Arc<BlockRecord>) -> impl Future<Output = Durable> + Send + use<> {
         let now = self.shared.clock.now();
         let (done, on_disk) = oneshot::channel();
-        let Shared { queue, book, outbox, metrics, .. } = &*self.shared;
+        let shared = &*self.shared;
+        let Shared { queue, book, outbox, metrics, .. } = shared;
         queue.push_changes(|| {
             let placed = book.put(record, now);
             if placed.is_new {
@@ -196,7 +203,8 @@ impl Journal {
                 let what = What::End { key: displaced.key, at: now, how: Ended::Displaced, by: None };
                 changes.push(Change { what, done: None });
             }
-            outbox.tell(News::Block(Arc::clone(&placed.record)));
+            outbox.tell(Telling::Block(Arc::clone(&placed.record)));
+            shared.feed.tell(|| News::Blocked(Arc::clone(&placed.record)));
             changes.push(Change { what: What::Put(placed.record), done: Some(done) });
             ((), changes)
         });
@@ -220,7 +228,7 @@ impl Journal {
             if let Some(record) = &lifted {
                 let lift = Arc::new(Lift::of(record, by, now));
                 outbox.remember(&lift, now);
-                outbox.tell(News::Lift(lift));
+                outbox.tell(Telling::Lift(lift));
                 let what = What::End { key, at: now, how: Ended::Lifted, by: by.map(Box::from) };
                 changes.push(Change { what, done: Some(done) });
             }
@@ -229,6 +237,7 @@ impl Journal {
         let was_held = lifted.is_some();
         let in_force = lifted.filter(|record| record.block.until > now);
         if let Some(record) = &in_force {
+            self.shared.feed.tell(|| News::Unblocked(Arc::clone(record)));
             self.note(unblocked(record, by, now));
         }
         let shared = Arc::clone(&self.shared);
@@ -261,6 +270,26 @@ impl Journal {
         route: Option<&str>,
     ) -> Result<Vec<HourCount>, JournalError> {
         self.ask(|connection, _| query::hours(connection, since, until, route))
+    }
+
+    /// What was most frequent in a span of time. Reads the disk: not for an async thread.
+    pub fn tops(&self, since: Timestamp, until: Timestamp, limit: usize) -> Result<Tops, JournalError> {
+        self.ask(|connection, shared| top::tops(connection, &shared.place.sealer, since, until, limit))
+    }
+
+    /// What happens from now on, as it happens.
+    pub fn feed(&self) -> &Feed {
+        &self.shared.feed
+    }
+
+    /// How many events wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.shared.queue.events()
+    }
+
+    /// How many events were lost so far.
+    pub fn lost(&self) -> u64 {
+        self.shared.metrics.dropped_so_far(Dropped::Events)
     }
 
     /// Lets go what is old: blocks that ended 30 days ago, failures after 7 days, events after the
@@ -348,6 +377,7 @@ impl Shared {
             is_up: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             late: Late::default(),
+            feed: Feed::new(),
         }
     }
 

@@ -42,7 +42,7 @@ use crate::telemetry::UpstreamFailure;
 
 /// One configuration in force: pinned by each request for its whole life.
 pub struct Snapshot {
-    pub policies: Policies,
+    pub policies: Arc<Policies>,
     /// In the order of the file: what `UpstreamIndex` counts.
     pub upstreams: Box<[Upstream]>,
 }

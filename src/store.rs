@@ -135,6 +135,14 @@ impl Store {
         }
     }
 
+    /// What is known here of these keys, for people: of a shared store, what this node last learnt of it.
+    pub fn look(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
+        match &self.0 {
+            Place::Memory(memory) => memory.peek(charges, now),
+            Place::Shared(shared) => shared.look(charges, now),
+        }
+    }
+
     /// Settles attempts that [`Store::take`] reserved, each where it was reserved; what each key says
     /// afterwards. A failure that uses up what its key had begins the block of its limit.
     pub async fn settle(&self, settlements: &[Settlement<'_>], now: Timestamp) -> SmallVec<[Aftermath; 4]> {

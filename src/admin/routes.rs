@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
@@ -15,23 +16,41 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::Mutex;
 
+use super::api::{self, Api};
 use super::host::HostRule;
-use super::{Admin, Phase, Readiness, StoreState};
+use super::page;
+use super::{Phase, Readiness, StoreState};
 use crate::telemetry::metrics::Metrics;
 
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PUBLIC_PATHS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
 
-pub(super) fn router(admin: Admin, listening: SocketAddr) -> Router {
-    let routes = if admin.metrics_public {
+/// What machines ask for.
+pub(super) struct Health {
+    pub(super) metrics: Metrics,
+    pub(super) readiness: Readiness,
+    pub(super) metrics_public: bool,
+    pub(super) gauges: Arc<dyn Fn(&Metrics) + Send + Sync>,
+    pub(super) store_state: StoreStates,
+}
+
+pub(super) fn router(health: Health, api: Arc<Api>, listening: SocketAddr) -> Router {
+    let is_open = health.metrics_public || api.doorman.asks();
+    let for_machines = if is_open {
         Router::new()
-            .route("/metrics", get(metrics).with_state(Scrape::new(admin.metrics, admin.gauges)))
-            .route("/healthz", get(health))
-            .route("/readyz", get(readiness).with_state((admin.readiness, admin.store_state)))
+            .route("/metrics", get(metrics).with_state(Scrape::new(health.metrics, health.gauges)))
+            .route("/healthz", get(self::health))
+            .route("/readyz", get(readiness).with_state((health.readiness, health.store_state)))
     } else {
         PUBLIC_PATHS.into_iter().fold(Router::new(), |router, path| router.route(path, get(unauthorized)))
     };
-    routes
+    let for_machines = match health.metrics_public {
+        true => for_machines,
+        false => for_machines.layer(middleware::from_fn_with_state(Arc::clone(&api), api::guard)),
+    };
+    for_machines
+        .merge(api::router(api))
+        .merge(page::router())
         .fallback(|| async { refusal(StatusCode::NOT_FOUND, "Nothing is here.") })
         .method_not_allowed_fallback(|| async {
             refusal(StatusCode::METHOD_NOT_ALLOWED, "This path does not know that method.")
@@ -105,12 +124,12 @@ async fn only_known_hosts(State(rule): State<HostRule>, request: Request, next: 
 
 async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     response
 }
 

@@ -3,11 +3,12 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -21,6 +22,10 @@ use tokio::time::{Sleep, sleep, timeout};
 const HEAD_MAX: usize = 16 * 1024;
 /// How long to wait when no connection can be accepted, for want of file descriptors above all.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Who is at the other end of the connection that a request came by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -57,8 +62,9 @@ pub(super) async fn serve(
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < bounds.connections => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), bounds, ended.clone()));
+                Ok((stream, peer)) => {
+                    let router = router.clone().layer(Extension(Peer(peer.ip().to_canonical())));
+                    connections.spawn(connection(stream, router, bounds, ended.clone()));
                 }
                 Err(_) => sleep(ACCEPT_RETRY).await,
             },

@@ -8,6 +8,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::clock::Clock;
+use crate::decision::key::{KeyHash, KeyHasher};
+use crate::decision::time::Span;
+use crate::journal::{Journal, JournalSpec, Sight};
+use crate::store::spec::{StoreKind, StoreSpec};
+use crate::store::{ScriptTime, Store};
 use crate::telemetry::metrics::StoreGauges;
 
 /// Longer than anything here takes; only a failing test waits for it.
@@ -20,8 +26,36 @@ struct Running {
     served: JoinHandle<io::Result<()>>,
 }
 
+/// A gateway that nobody sends anything.
+fn room(tokens: Vec<Token>) -> WatchRoom {
+    let (clock, metrics) = (Clock::system(), Metrics::new().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let spec = JournalSpec {
+        folder: Some(folder.path().to_owned()),
+        retention: Span::from_secs(86_400),
+        seal_key: [7; 32],
+        hash_check: KeyHash::from_u128(7),
+    };
+    let journal = Journal::open(spec, metrics.journal(), clock.clone());
+    let hasher = KeyHasher::new([7; 16]);
+    let spec = StoreSpec { max_keys: 1000, kind: StoreKind::Memory, data_dir: folder.path().to_owned() };
+    let store = Store::open(&spec, hasher.clone(), metrics.store(), clock.clone(), ScriptTime::Server);
+    WatchRoom {
+        gateway: Arc::new(Gateway::new(store, clock, hasher, metrics, journal)),
+        policies: Arc::new(|| panic!("no test here asks for policies")),
+        routes: Arc::new(move || {
+            let _kept = &folder;
+            Arc::default()
+        }),
+        reload: mpsc::channel(1).0,
+        access: Access { tokens, viewers_see: Sight::Masked },
+        store_kind: "memory".into(),
+    }
+}
+
 fn admin() -> Admin {
     Admin {
+        room: room(Vec::new()),
         metrics: Metrics::new().unwrap(),
         readiness: Readiness::new(),
         metrics_public: true,
@@ -136,7 +170,7 @@ fn a_phase_that_has_passed_does_not_come_back() {
 #[tokio::test]
 async fn what_is_not_there_and_what_is_not_allowed_is_said_in_json() {
     let running = start(admin(), Bounds::DEFAULT).await;
-    for path in ["/", "/metrics/", "/metricsx", "/%6detrics", "/api/v1/keys"] {
+    for path in ["/metrics/", "/metricsx", "/%6detrics", "/index.html", "/api/v1/nothing", "/api"] {
         let answer = get(&running, path).await;
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.json()["detail"].is_string());

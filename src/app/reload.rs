@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
-use super::{Source, snapshot};
+use super::{Source, room, snapshot};
+use crate::admin::RouteText;
 use crate::config::watch::{Watch, WatchedFile};
 use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
@@ -18,6 +19,8 @@ pub(super) struct Reloader {
     /// What was in force at the start and cannot change without a restart.
     pub(super) frozen: Frozen,
     pub(super) live: Arc<ArcSwap<Snapshot>>,
+    /// What the routes of `live` match, for people.
+    pub(super) routes: Arc<ArcSwap<Box<[RouteText]>>>,
     pub(super) gateway: Arc<Gateway>,
 }
 
@@ -62,10 +65,11 @@ impl Reloader {
         }
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
-        let names = Names::of(&config);
+        let (names, routes) = (Names::of(&config), room::route_texts(&config));
         match snapshot(config, metrics).await {
             Ok(snapshot) => {
                 self.live.store(Arc::new(snapshot));
+                self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
                 let now = self.gateway.clock().now();
                 metrics.reload_succeeded(now);

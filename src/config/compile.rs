@@ -3,6 +3,7 @@
 //! Whatever could be read is checked, also where something else is wrong already, so that one run
 //! tells every mistake.
 
+mod admin;
 mod guard;
 mod identity;
 mod limit;
@@ -34,6 +35,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let policies = limit::policies(file, &mut reader.findings);
     let suspicion = guard::suspicion(file, &mut reader.findings);
     let routes = route::routes(file, &policies, suspicion.as_deref(), &mut reader.findings);
+    let webhook = admin::webhook(file, &mut reader.findings);
     let retention = guard::retention(file, &mut reader.findings);
     let headers = file.responses.as_ref().and_then(header_style);
     let cors = file.responses.as_ref().and_then(|responses| cors(responses, &mut reader.findings));
@@ -57,6 +59,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         admin: admin?,
         log: file.events.as_ref()?.log?,
         retention: retention?,
+        webhook: webhook?,
         workers: file.server.as_ref()?.workers?.0 as usize,
     })
 }

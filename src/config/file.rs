@@ -1,5 +1,6 @@
 //! The file as it is written: one declaration a section, from which come reader, defaults and schema.
 
+pub(crate) mod admin;
 pub(crate) mod guard;
 pub(crate) mod limit;
 pub(crate) mod route;
@@ -12,10 +13,11 @@ use super::place::Located;
 use super::reader::{Definitions, Value as _};
 use super::section::section;
 use super::value::text::{Name, Whole};
+use admin::Admin;
 use guard::Suspicion;
 use limit::Limit;
 use route::{Responses, Route};
-use server::{Access, Admin, ClientIp, Events, Listener, Server, Upstream, User};
+use server::{Access, ClientIp, Events, Listener, Server, Upstream, User};
 use store::Store;
 
 use super::reader::{Named, NonEmpty};
@@ -27,7 +29,7 @@ section! {
         required "version" version: Whole<1, 1>;
         /// Where clients connect to.
         required "listen" listen: NonEmpty<Listener>;
-        /// Metrics and health, never on the public listener.
+        /// The page for operators and its API, metrics and health: never on the public listener.
         default("{}") "admin" admin: Admin;
         /// How the client behind other proxies is told.
         default("{}") "client_ip" client_ip: ClientIp;

@@ -8,9 +8,11 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
+use crate::http_client::HttpUrl;
 use crate::identity::UserRules;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
 
+pub use super::file::admin::{Identifiers, Role};
 pub use super::file::server::LogFormat;
 
 /// A sound configuration.
@@ -26,6 +28,8 @@ pub struct Config {
     pub log: LogFormat,
     /// How long events are kept.
     pub retention: Span,
+    /// Who is told what happens, if anybody.
+    pub webhook: Option<WebhookSpec>,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
     /// What each route matches, as it was written, in the order of the file.
@@ -33,13 +37,33 @@ pub struct Config {
 }
 
 /// The listener for operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct AdminSpec {
     pub address: SocketAddr,
+    /// Who may use it; without any, whoever is on this machine.
+    pub tokens: Vec<AdminToken>,
+    /// How viewers see identifiers.
+    pub identifiers: Identifiers,
     /// Whether /metrics, /healthz and /readyz need no token.
     pub metrics_public: bool,
     /// Whether /readyz fails while the store is away and a limit refuses for that.
     pub ready_needs_store: bool,
+}
+
+/// Somebody who may use the admin API.
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    pub name: Box<str>,
+    pub secret: SecretString,
+    pub role: Role,
+}
+
+/// Who is told what happens.
+#[derive(Clone, Debug)]
+pub struct WebhookSpec {
+    pub url: HttpUrl,
+    /// What each request is signed with.
+    pub secret: SecretString,
 }
 
 /// What a route matches, for people.
@@ -62,33 +86,38 @@ pub struct Frozen {
     store: Arc<StoreSpec>,
     log: LogFormat,
     retention: Span,
+    webhook: Option<WebhookSpec>,
 }
 
 impl Frozen {
     pub fn of(config: &Config) -> Frozen {
         Frozen {
             listen: config.listen.clone(),
-            admin: config.admin,
+            admin: config.admin.clone(),
             workers: config.workers,
             store: Arc::clone(&config.store),
             log: config.log,
             retention: config.retention,
+            webhook: config.webhook.clone(),
         }
     }
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin, workers, store, log, retention } = Frozen::of(other);
+        let Frozen { listen, admin, workers, store, log, retention, webhook } = Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
             ("admin.address", self.admin.address != admin.address),
             ("server.workers", self.workers != workers),
             ("store.max_keys", self.store.max_keys != store.max_keys),
             ("store.data_dir", self.store.data_dir != store.data_dir),
+            ("admin.tokens", !same_tokens(&self.admin.tokens, &admin.tokens)),
+            ("admin.identifiers", self.admin.identifiers != admin.identifiers),
             ("admin.metrics_public", self.admin.metrics_public != admin.metrics_public),
             ("admin.ready_needs_store", self.admin.ready_needs_store != admin.ready_needs_store),
             ("events.log", self.log != log),
             ("events.retention", self.retention != retention),
+            ("events.webhook", !same_webhooks(self.webhook.as_ref(), webhook.as_ref())),
         ];
         named(differs).chain(of_stores(&self.store.kind, &store.kind)).collect()
     }
@@ -128,6 +157,21 @@ fn of_stores(a: &StoreKind, b: &StoreKind) -> Vec<&'static str> {
         ("store.secret", !same(a.secret.as_ref(), b.secret.as_ref())),
     ];
     named(differs).collect()
+}
+
+fn same_tokens(a: &[AdminToken], b: &[AdminToken]) -> bool {
+    let alike = |(a, b): (&AdminToken, &AdminToken)| {
+        a.name == b.name && a.role == b.role && same(Some(&a.secret), Some(&b.secret))
+    };
+    a.len() == b.len() && a.iter().zip(b).all(alike)
+}
+
+fn same_webhooks(a: Option<&WebhookSpec>, b: Option<&WebhookSpec>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.url == b.url && same(Some(&a.secret), Some(&b.secret)),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 fn same(a: Option<&SecretString>, b: Option<&SecretString>) -> bool {

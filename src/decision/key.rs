@@ -72,6 +72,11 @@ pub enum Form {
 }
 
 impl Form {
+    /// The form that the file calls so.
+    pub fn named(name: &str) -> Option<Form> {
+        [Form::Text, Form::Exact, Form::Email, Form::Phone].into_iter().find(|form| form.name() == name)
+    }
+
     /// As the file writes it: part of what keys are derived from.
     pub fn name(self) -> &'static str {
         match self {

@@ -42,7 +42,7 @@ pub fn query_has(query: &str, name: &str) -> bool {
 }
 
 /// The decoded pairs of an application/x-www-form-urlencoded text; empty pieces are skipped.
-pub(super) fn pairs(text: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), PairFault>> {
+pub fn pairs(text: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), PairFault>> {
     text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         if pair.contains(';') {
             return Err(PairFault::Semicolon);

@@ -112,6 +112,17 @@ impl Resumed {
     }
 }
 
+impl Span {
+    /// As [`Display`](fmt::Display) writes it: a number and ms, s, m, h or d.
+    pub fn from_text(text: &str) -> Option<Span> {
+        const UNITS: [(&str, u64); 5] =
+            [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+        let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
+        let (_, unit_ms) = UNITS.into_iter().find(|(known, _)| *known == unit)?;
+        number.parse::<u64>().ok()?.checked_mul(unit_ms).map(Span)
+    }
+}
+
 /// As operators write it: `90s` is `90s`, `3600s` is `1h`.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::Gateway;
 use super::attempt::Sender;
 use super::events::identifier;
+use super::memo::memo;
 use super::policies::Policies;
 use crate::decision::block::Block;
 use crate::decision::body::Fields;
@@ -239,7 +240,7 @@ impl Gateway {
             created_at: now,
             block,
             by: None,
-            spec: Some(counted_as(suspected.counted)),
+            spec: memo(Some(suspected.counted), None),
         }
     }
 
@@ -251,15 +252,4 @@ impl Gateway {
         event.detail = Some("mode: shadow, nobody is blocked".into());
         self.journal.note(event);
     }
-}
-
-/// Which counter a ban came from, so that lifting the ban forgets what added up.
-pub(super) fn counted_as(key: KeyHash) -> Box<str> {
-    format!("counted:{:032x}", key.as_u128()).into()
-}
-
-/// The inverse of [`counted_as`].
-pub(super) fn counter_of(spec: &str) -> Option<KeyHash> {
-    let hex = spec.strip_prefix("counted:")?;
-    u128::from_str_radix(hex, 16).ok().map(KeyHash::from_u128)
 }

@@ -24,11 +24,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use self::parcel::{Post, Received, moved};
 use super::Gateway;
 use super::events::Flush;
-use super::guard::counter_of;
+use super::memo::counter_of;
 use crate::clock::Stopwatch;
 use crate::decision::key::KeyHash;
 use crate::decision::time::Timestamp;
-use crate::journal::{Adoption, Lift, News, Outbox, Parcels};
+use crate::journal::{Adoption, Lift, Outbox, Parcels, Telling};
 use crate::store::exchange::{
     Cursor, Epoch, Exchange, ExchangeFault, Heard, Mark, Notice, Reading, Scan, Subject, TOLD_MAX, Told,
 };
@@ -228,7 +228,7 @@ impl Mirror<'_> {
             Some(Received::Block(record)) => match gateway.journal.adopt(record, now) {
                 Adoption::Taken => self.metrics.applied(Mirrored::Blocks),
                 Adoption::Known => {}
-                Adoption::Lifted(lift) => self.outbox().tell(News::Lift(lift)),
+                Adoption::Lifted(lift) => self.outbox().tell(Telling::Lift(lift)),
             },
             Some(Received::Lift(lift)) => {
                 self.let_go(&lift, now);
@@ -247,7 +247,7 @@ impl Mirror<'_> {
         let Gateway { store, journal, .. } = self.gateway;
         store.forget_in_node(lift.key);
         let record = journal.book().get(lift.key, now);
-        if let Some(counted) = record.and_then(|record| counter_of(record.spec.as_deref()?)) {
+        if let Some(counted) = record.as_deref().and_then(counter_of) {
             store.forget_in_node(counted);
         }
         journal.let_go(lift, now);
@@ -357,7 +357,7 @@ impl Mirror<'_> {
     }
 
     /// What is in force or was lifted here, and not so there.
-    fn missing(&self, seen: &Seen) -> Vec<News> {
+    fn missing(&self, seen: &Seen) -> Vec<Telling> {
         let now = self.gateway.clock.now();
         let knows = |key: KeyHash, id: [u8; 16], until: Timestamp| {
             // Between clocks the same time differs a little.
@@ -369,7 +369,7 @@ impl Mirror<'_> {
         let blocks = blocks.filter(|record| !knows(record.key, record.id.to_bytes(), record.block.until));
         let lifts = self.outbox().lifts(now).into_iter();
         let lifts = lifts.filter(|lift| !knows(lift.key, lift.id.to_bytes(), lift.until));
-        lifts.map(News::Lift).chain(blocks.map(News::Block)).collect()
+        lifts.map(Telling::Lift).chain(blocks.map(Telling::Block)).collect()
     }
 
     /// Rids the store of blocks that are over, a page a round.

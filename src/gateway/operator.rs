@@ -7,11 +7,11 @@ use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::Gateway;
-use super::guard::{counted_as, counter_of};
+use super::memo::{counter_of, memo};
 use super::policies::Policies;
 use crate::decision::block::Block;
 use crate::decision::client::Client;
-use crate::decision::key::{KeyHash, KeyPart, KeySpec, LimitId, PartTag};
+use crate::decision::key::{Form, KeyHash, KeyPart, KeySpec, LimitId, PartTag};
 use crate::decision::suspicion::{BanSpec, Suspicion};
 use crate::decision::time::Span;
 use crate::decision::value::{ValueFault, normalise};
@@ -28,6 +28,8 @@ pub struct BlockOrder {
     pub span: Span,
     /// The operator's name.
     pub by: Box<str>,
+    /// What the operator wants to be remembered; sealed on disk.
+    pub note: Option<Box<str>>,
 }
 
 /// Why nobody is blocked by an order.
@@ -77,7 +79,7 @@ impl Gateway {
             created_at: now,
             block: Block { until, level: 0, forget_at: until },
             by: Some(order.by.clone()),
-            spec: counted.map(counted_as),
+            spec: memo(counted, order.note.as_deref()),
         });
         let durable = self.journal.block(Arc::clone(&record)).await;
         self.journal.note(Event {
@@ -92,18 +94,23 @@ impl Gateway {
     /// Lets a blocked key go and forgets what it was blocked for, so that it starts anew. None if it is not
     /// blocked.
     pub async fn unblock(&self, id: BlockId, by: &str) -> Option<Arc<BlockRecord>> {
-        let now = self.clock.now();
         let record = self.journal.book().find(id)?;
+        self.release(&record, by).await
+    }
+
+    /// The same of a block that was found already.
+    pub async fn release(&self, record: &BlockRecord, by: &str) -> Option<Arc<BlockRecord>> {
+        let now = self.clock.now();
         // What was counted goes first: a request in between must not begin the same block again.
         self.forget(record.key).await;
-        if let Some(counted) = record.spec.as_deref().and_then(counter_of) {
+        if let Some(counted) = counter_of(record) {
             self.forget(counted).await;
         }
         self.journal.unblock(record.key, Some(by), now).await
     }
 
     /// Forgets a key where it is counted.
-    async fn forget(&self, key: KeyHash) {
+    pub(super) async fn forget(&self, key: KeyHash) {
         match self.store.forget(key).await {
             Forgotten::Everywhere => {}
             Forgotten::Here => tracing::warn!(
@@ -112,20 +119,17 @@ impl Gateway {
         }
     }
 
-    /// The key by which requests with these values are looked up under `id`, and the values for people.
-    fn named(
+    /// The key that `id` has for these values, and the values for people.
+    pub(super) fn key_of<'a>(
         &self,
         policies: &Policies,
-        order: &BlockOrder,
         id: LimitId,
+        form: Form,
+        parts: impl Iterator<Item = (&'a KeyPart, &'a str)>,
     ) -> Result<(KeyHash, Identifier), OrderFault> {
-        let BlockOrder { key, values, .. } = order;
-        if key.parts.len() != values.len() {
-            return Err(OrderFault::Values { parts: key.parts.len(), values: values.len() });
-        }
         let mut writer = self.hasher.key(id);
         let mut shown: SmallVec<[(String, String); 2]> = SmallVec::new();
-        for (part, value) in key.parts.iter().zip(values) {
+        for (part, value) in parts {
             let told = match part {
                 KeyPart::Ip => {
                     let client = self.client(policies, value)?;
@@ -139,16 +143,19 @@ impl Gateway {
                 }
                 KeyPart::User => {
                     writer.push(PartTag::User, value.as_bytes());
-                    value.clone()
+                    value.to_owned()
                 }
-                KeyPart::Global => return Err(OrderFault::Everybody),
+                KeyPart::Global => {
+                    writer.push(PartTag::Global, &[]);
+                    "everybody".to_owned()
+                }
                 KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
                 | KeyPart::Path(_)
                 | KeyPart::Body(_) => {
                     let name = || part.to_string().into();
-                    let normal = normalise(key.form, value)
+                    let normal = normalise(form, value)
                         .map_err(|fault| OrderFault::Value { key: name(), fault })?
                         .ok_or_else(|| OrderFault::Empty { key: name() })?;
                     writer.push(PartTag::Value, normal.as_bytes());
@@ -159,6 +166,24 @@ impl Gateway {
         }
         let parts: Vec<(&str, &str)> = shown.iter().map(|(kind, value)| (&**kind, &**value)).collect();
         Ok((writer.finish(), Identifier::new(&parts)))
+    }
+
+    /// The key by which requests with these values are looked up under `id`, and the values for people.
+    fn named(
+        &self,
+        policies: &Policies,
+        order: &BlockOrder,
+        id: LimitId,
+    ) -> Result<(KeyHash, Identifier), OrderFault> {
+        let BlockOrder { key, values, .. } = order;
+        if key.parts.len() != values.len() {
+            return Err(OrderFault::Values { parts: key.parts.len(), values: values.len() });
+        }
+        if key.parts.contains(&KeyPart::Global) {
+            return Err(OrderFault::Everybody);
+        }
+        let parts = key.parts.iter().zip(values).map(|(part, value)| (part, value.as_str()));
+        self.key_of(policies, id, key.form, parts)
     }
 
     fn client(&self, policies: &Policies, text: &str) -> Result<Client, OrderFault> {

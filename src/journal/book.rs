@@ -4,6 +4,8 @@
 //! shard otherwise; neither allocates. Blocks that are over stay until their rule forgets them,
 //! for the next one of the key follows on them.
 
+mod page;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use super::block::{BlockId, BlockRecord, Reason};
 use crate::decision::block::Block;
 use crate::decision::key::KeyHash;
 use crate::decision::time::{Span, Timestamp};
+
+pub use self::page::{BlockFilter, BlockPlace, BlockQuery, BlockSort, Sight};
 
 /// The blocks in force and those that are remembered, bounded; where there is no room the one of
 /// its shard that ends first gives way.
@@ -36,10 +40,12 @@ struct Shard {
     by_end: BTreeSet<(Timestamp, KeyHash)>,
 }
 
-/// What requests ask of a record stands beside it.
+/// What requests ask of a record stands beside it, and what lists are sorted by.
 struct Entry {
     key: KeyHash,
     until: Timestamp,
+    created_at: Timestamp,
+    attempts: u32,
     reason: Reason,
     record: Arc<BlockRecord>,
 }
@@ -278,10 +284,10 @@ impl Shard {
         self.remove(record.key);
         let ends_first = self.by_end.first().filter(|_| self.by_key.len() >= shard_max).copied();
         let displaced = ends_first.and_then(|(_, key)| self.remove(key));
-        let BlockRecord { key, reason, .. } = *record;
+        let BlockRecord { key, reason, created_at, attempts, .. } = *record;
         let until = record.block.until;
         self.by_end.insert((until, key));
-        let entry = Entry { key, until, reason, record };
+        let entry = Entry { key, until, created_at, attempts, reason, record };
         self.by_key.insert_unique(spread(key), entry, |entry| spread(entry.key));
         displaced
     }

@@ -71,6 +71,11 @@ pub(super) fn hour(at: Timestamp) -> i64 {
     (at.floor_millis() / HOUR.as_millis()).cast_signed()
 }
 
+/// The first hour that is wholly after this time, or begins with it.
+pub(super) fn end_hour(at: Timestamp) -> i64 {
+    at.as_micros().div_ceil(HOUR.as_millis() * 1000).cast_signed()
+}
+
 /// When an hour began.
 pub(super) fn hour_start(hour: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(hour).unwrap_or_default().saturating_mul(HOUR.as_millis()))

@@ -26,7 +26,7 @@ pub struct Lift {
 
 /// A change to the blocks that was made here.
 #[derive(Clone, Debug)]
-pub enum News {
+pub enum Telling {
     /// It began, or changed.
     Block(Arc<BlockRecord>),
     Lift(Arc<Lift>),
@@ -42,8 +42,8 @@ pub struct Outbox {
 
 #[derive(Debug, Default)]
 struct State {
-    news: VecDeque<News>,
-    /// News were left out: all that is in force must be told.
+    news: VecDeque<Telling>,
+    /// Telling were left out: all that is in force must be told.
     is_behind: bool,
     events: VecDeque<Event>,
     events_lost: u64,
@@ -79,14 +79,14 @@ impl Outbox {
     }
 
     /// The oldest changes, so many at most.
-    pub fn take_news(&self, most: usize) -> Vec<News> {
+    pub fn take_news(&self, most: usize) -> Vec<Telling> {
         let mut state = self.state.lock();
         let count = state.news.len().min(most);
         state.news.drain(..count).collect()
     }
 
     /// Changes that could not be told, to be the next again.
-    pub fn put_back(&self, news: Vec<News>) {
+    pub fn put_back(&self, news: Vec<Telling>) {
         let mut state = self.state.lock();
         for one in news.into_iter().rev() {
             state.news.push_front(one);
@@ -118,7 +118,7 @@ impl Outbox {
     }
 
     /// Tells a change once more, or for the first time.
-    pub fn tell(&self, news: News) {
+    pub fn tell(&self, news: Telling) {
         if !self.has_listener.load(Ordering::Acquire) {
             return;
         }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn nothing_is_kept_for_nobody() {
         let outbox = Outbox::default();
-        outbox.tell(News::Lift(lift(1, 1)));
+        outbox.tell(Telling::Lift(lift(1, 1)));
         outbox.note(&Event::new(EventKind::Limited, NOW));
         outbox.remember(&lift(1, 1), NOW);
         outbox.listen();
@@ -203,12 +203,12 @@ mod tests {
             (vec![Event::new(EventKind::Limited, NOW); EVENTS_MAX - 10], 0)
         );
         for number in 0..=NEWS_MAX {
-            outbox.tell(News::Lift(lift(number as u128, 0)));
+            outbox.tell(Telling::Lift(lift(number as u128, 0)));
         }
         assert!(outbox.was_behind() && !outbox.was_behind());
         let taken = outbox.take_news(usize::MAX);
         assert_eq!(taken.len(), NEWS_MAX);
-        outbox.tell(News::Lift(lift(1, 1)));
+        outbox.tell(Telling::Lift(lift(1, 1)));
         outbox.put_back(taken);
         assert!(outbox.was_behind(), "what is older is told first, and the newest has no room");
     }

@@ -1,6 +1,8 @@
 //! What operators ask of the file. Each question has a connection of its own, so that nothing of it
 //! goes stale when the file is replaced, and a long one holds up nobody.
 
+use std::net::IpAddr;
+
 use rusqlite::{Connection, ToSql};
 
 use super::block::Reason;
@@ -24,6 +26,8 @@ pub struct EventFilter<'a> {
     pub policy: Option<&'a str>,
     /// The whole identifier or, of a composite, its first or second value. Exact.
     pub identifier: Option<&'a str>,
+    /// Who sent the request.
+    pub client: Option<IpAddr>,
     /// Older than this row: the next page.
     pub before: Option<EventCursor>,
     /// Rows at most; 10 000 if more.
@@ -110,13 +114,20 @@ pub(super) fn stretches(
     let mut kinds: Vec<i64> = kinds.iter().map(|kind| *kind as i64).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    if let Some(identifier) = filter.identifier {
-        let hash = sealer.search(identifier);
+    if filter.identifier.is_some() || filter.client.is_some() {
         let kinds: Vec<String> = kinds.iter().map(i64::to_string).collect();
         let mut rest = format!(" AND kind IN ({})", kinds.join(", "));
         for (column, value) in [("route", route), ("policy", policy)] {
             rest.extend(value.map(|value| format!(" AND {column} = {value}")));
         }
+        // An address is written by us: there is nothing in it that could end the text.
+        let client = filter.client.map(|address| format!("client = '{address}'"));
+        let Some(identifier) = filter.identifier else {
+            let by = client.map(|client| format!("events INDEXED BY events_client WHERE {client}{rest}"));
+            return Ok(Some(by.into_iter().collect()));
+        };
+        rest.extend(client.map(|client| format!(" AND {client}")));
+        let hash = sealer.search(identifier);
         let by = |column| format!("events INDEXED BY events_{column} WHERE {column} = {hash}{rest}");
         return Ok(Some(["search", "part_a", "part_b"].map(by).into()));
     }
@@ -185,8 +196,7 @@ pub(super) fn hours(
         "SELECT hour, kind, sum(times) FROM event_hours WHERE hour >= ?1 AND hour < ?2{of_route}
          GROUP BY hour, kind ORDER BY hour, kind"
     ))?;
-    let end = until.as_micros().div_ceil(3_600_000_000).cast_signed();
-    let mut rows = statement.query((event_rows::hour(since), end))?;
+    let mut rows = statement.query((event_rows::hour(since), event_rows::end_hour(until)))?;
     let mut counts = Vec::new();
     while let Some(row) = rows.next()? {
         let (kind, count): (i64, i64) = (row.get(1)?, row.get(2)?);

@@ -140,6 +140,11 @@ impl SharedStore {
         tallies
     }
 
+    /// What this node last learnt of these keys. See [`super::Store::look`].
+    pub(super) fn look(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
+        Tallies { list: self.locally(charges, now, MemoryStore::peek), shared: 0 }
+    }
+
     /// The refusal of a request of whose keys one is known to be refused. All that it tells comes
     /// from what this node knows, so that the time to wait is that of all its keys.
     fn refused_in_node(&self, charges: &[Charge<'_>], now: Timestamp, asker: Asker) -> Option<Tallies> {

@@ -8,6 +8,7 @@ mod mirror;
 mod route;
 mod store;
 mod upstream;
+mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,8 @@ pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use store::{StoreFailure, StoreMetrics};
-pub use upstream::{UpstreamFailure, UpstreamMetrics};
+pub use upstream::{UpstreamCounts, UpstreamFailure, UpstreamMetrics};
+pub use webhook::WebhookMetrics;
 
 /// From what a decision in memory costs to what a store across the network costs, seconds.
 const DECISION_BUCKETS: [f64; 16] = [
@@ -52,6 +54,7 @@ struct Inner {
     data_dir: DataDirMetrics,
     journal: JournalMetrics,
     mirror: MirrorMetrics,
+    webhook: WebhookMetrics,
     suspicions: Family<IntCounter, 2>,
 }
 
@@ -124,6 +127,7 @@ impl Metrics {
             data_dir: DataDirMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
             mirror: MirrorMetrics::new(&registry)?,
+            webhook: WebhookMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -176,10 +180,25 @@ impl Metrics {
         self.0.mirror.clone()
     }
 
+    /// The handles of the webhook.
+    pub fn webhook(&self) -> WebhookMetrics {
+        self.0.webhook.clone()
+    }
+
     /// Drops the series of routes and upstreams that are not among these any more.
     pub fn retain(&self, routes: &[&str], upstreams: &[&str]) {
         self.0.routes.retain(routes);
         self.0.upstreams.retain(upstreams);
+    }
+
+    /// All requests of the routes that there are, and how many of them were refused.
+    pub fn requests(&self) -> (u64, u64) {
+        self.0.routes.requests()
+    }
+
+    /// What each upstream did, by name.
+    pub fn upstreams(&self) -> Vec<UpstreamCounts> {
+        self.0.upstreams.counts()
     }
 
     /// A verdict was reached.

@@ -6,6 +6,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod binary;
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod load;

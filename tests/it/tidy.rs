@@ -9,13 +9,14 @@ use std::path::Path;
 use self::source::{code_of, functions, paths, without_tests};
 
 /// Which of our modules each module may name, besides itself. Imports run one way: downwards here.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("main", &["cli"]),
-    ("cli", &["app", "config", "decision", "clock", "telemetry", "demo"]),
+    ("cli", &["app", "config", "decision", "clock", "telemetry", "demo", "http_client"]),
     (
         "app",
         &[
             "admin",
+            "alert",
             "proxy",
             "gateway",
             "journal",
@@ -28,10 +29,11 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "decision",
         ],
     ),
-    ("admin", &["telemetry", "decision"]),
+    ("admin", &["gateway", "journal", "store", "telemetry", "clock", "decision"]),
+    ("alert", &["journal", "http_client", "telemetry", "clock", "decision"]),
     ("proxy", &["gateway", "telemetry", "clock", "decision"]),
     ("gateway", &["store", "journal", "identity", "telemetry", "clock", "decision"]),
-    ("config", &["store", "identity", "decision"]),
+    ("config", &["store", "http_client", "identity", "decision"]),
     ("demo", &["clock", "decision"]),
     ("store", &["http_client", "telemetry", "clock", "decision"]),
     ("journal", &["telemetry", "clock", "decision"]),
@@ -208,8 +210,10 @@ fn imports_run_one_way() {
 #[test]
 fn the_table_of_arrows_has_no_circle() {
     // Each line names only modules that come after it, once they are put in this order.
-    let order =
-        ["main", "cli", "app", "admin", "proxy", "gateway", "config", "demo", "store", "journal", "identity"];
+    let order = [
+        "main", "cli", "app", "admin", "alert", "proxy", "gateway", "config", "demo", "store", "journal",
+        "identity",
+    ];
     let rest = ["http_client", "telemetry", "clock", "decision", "lib", "tollgate"];
     let place = |module: &str| order.iter().chain(&rest).position(|name| *name == module).unwrap();
     for (module, allowed) in ARROWS {

@@ -30,11 +30,13 @@ pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<Sock
 
 pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
     let admin = file.admin.as_ref()?;
+    let tokens = super::admin::tokens(admin, findings);
     let address = admin.address.as_ref()?;
-    if !address.value.ip().is_loopback() {
+    if tokens.as_ref().is_some_and(Vec::is_empty) && !address.value.ip().to_canonical().is_loopback() {
         let wrong =
             Wrong::new(format!("the admin listener has no tokens, and `{}` is not loopback", address.told()));
-        findings.problem(&address.at, wrong.write(format!("write 127.0.0.1:{}", address.value.port())));
+        let port = address.value.port();
+        findings.problem(&address.at, wrong.write(format!("write 127.0.0.1:{port}, or add admin.tokens")));
     }
     let listeners = file.listen.iter().flat_map(|listen| &listen.0);
     let mut public = listeners.filter_map(|listener| listener.address.as_ref());
@@ -47,6 +49,8 @@ pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
     }
     Some(AdminSpec {
         address: address.value,
+        tokens: tokens?,
+        identifiers: admin.identifiers?,
         metrics_public: admin.metrics_public?,
         ready_needs_store: admin.ready_needs_store.as_ref()?.value,
     })

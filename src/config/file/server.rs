@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use http::HeaderName;
 
+use super::admin::Webhook;
 use crate::config::place::Located;
 use crate::config::reader::NonEmpty;
 use crate::config::section::{section, words};
@@ -19,18 +20,6 @@ section! {
     Listener "a listener" {
         /// An IP address and a port: 0.0.0.0:8080 or [::]:8080.
         required "address" address: Located<SocketAddr>;
-    }
-}
-
-section! {
-    /// Metrics and health, never on the public listener.
-    Admin "admin" {
-        /// A loopback address and a port.
-        default("127.0.0.1:9180") "address" address: Located<SocketAddr>;
-        /// Whether /metrics, /healthz and /readyz need no token.
-        default("true") "metrics_public" metrics_public: bool;
-        /// Whether /readyz fails while the shared store is away and a limit refuses for that.
-        default("false") "ready_needs_store" ready_needs_store: Located<bool>;
     }
 }
 
@@ -123,6 +112,8 @@ section! {
         default("30d") "retention" retention: Located<Span>;
         /// The form of a line.
         default("json") "log" log: LogFormat;
+        /// Who is told of blocks, suspicion and outages, by signed requests.
+        optional "webhook" webhook: Located<Webhook>;
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::decision::block::Block;
 use crate::decision::time::Timestamp;
-use crate::journal::{BlockRecord, Event, Lift, News, Parcels, Reason};
+use crate::journal::{BlockRecord, Event, Lift, Parcels, Reason, Telling};
 use crate::store::exchange::{End, Heard, Mark, Notice, SEALED_MAX, Subject};
 
 /// What notices are made and read by.
@@ -26,24 +26,24 @@ pub(super) enum Received {
 
 impl Post {
     /// Of what just happened. None if it cannot be told: no kind of it is that long.
-    pub(super) fn notice(&self, news: &News) -> Option<Notice> {
+    pub(super) fn notice(&self, news: &Telling) -> Option<Notice> {
         match news {
-            News::Block(record) => {
+            Telling::Block(record) => {
                 let end = match record.reason {
                     Reason::Operator => End::Ordered,
                     Reason::Limit | Reason::Failures | Reason::Suspicion => End::Latest,
                 };
                 self.block(record, end)
             }
-            News::Lift(lift) => self.lift(lift),
+            Telling::Lift(lift) => self.lift(lift),
         }
     }
 
     /// Of what happened at some time: nobody's later word gives way to it.
-    pub(super) fn again(&self, news: &News) -> Option<Notice> {
+    pub(super) fn again(&self, news: &Telling) -> Option<Notice> {
         match news {
-            News::Block(record) => self.block(record, End::Latest),
-            News::Lift(lift) => self.lift(lift),
+            Telling::Block(record) => self.block(record, End::Latest),
+            Telling::Lift(lift) => self.lift(lift),
         }
     }
 

@@ -158,7 +158,8 @@ impl Scene {
                     missing: Missing::Skip,
                 };
                 let values = vec![ADDRESSES[ip].to_owned()];
-                let order = BlockOrder { key, values, span: Span::from_millis(ms), by: "root".into() };
+                let order =
+                    BlockOrder { key, values, span: Span::from_millis(ms), by: "root".into(), note: None };
                 self.stage.gateway.block(&self.stage.policies, order).await.unwrap();
                 self.model.block(ADDRESSES[ip], self.stage.now_ms() + ms);
             }

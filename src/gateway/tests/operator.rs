@@ -52,7 +52,7 @@ impl Whom {
             }
         };
         let key = KeySpec { parts: parts.into_iter().collect(), form, missing: Missing::Skip };
-        BlockOrder { key, values, span: Span::from_millis(span_ms), by: "root".into() }
+        BlockOrder { key, values, span: Span::from_millis(span_ms), by: "root".into(), note: None }
     }
 
     /// As the list of blocks shows it.

@@ -1,5 +1,5 @@
 use super::super::tests::{DAY, Desk, START, block, eventually, key};
-use super::super::{BlockRecord, EndedFilter, Event, EventFilter, EventKind, Journal, News, Reason};
+use super::super::{BlockRecord, EndedFilter, Event, EventFilter, EventKind, Journal, Reason, Telling};
 use super::*;
 use crate::decision::time::Span;
 
@@ -119,7 +119,7 @@ async fn what_is_done_here_is_told_in_its_order() {
     journal.unblock(key(1), Some("root"), START).await;
     journal.outbox().changed().await;
     let news = journal.outbox().take_news(9);
-    let [News::Block(told), News::Lift(lift)] = news.as_slice() else { panic!("{news:?}") };
+    let [Telling::Block(told), Telling::Lift(lift)] = news.as_slice() else { panic!("{news:?}") };
     assert_eq!((told.id, lift.id, lift.by.as_deref()), (record.id, record.id, Some("root")));
     assert!(matches!(journal.adopt(record, START), Adoption::Lifted(_)), "it is remembered here too");
     let (events, _) = journal.outbox().take_events(9);

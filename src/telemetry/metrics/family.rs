@@ -67,6 +67,11 @@ impl<C: Collector + Clone + 'static, const N: usize> Family<C, N> {
         }
     }
 
+    /// All that there are, with their label values.
+    pub(super) fn all(&self) -> Vec<([Box<str>; N], C)> {
+        self.0.children.lock().iter().map(|(values, child)| (values.clone(), child.clone())).collect()
+    }
+
     /// Drops the metrics whose first label has another value than these.
     pub(super) fn retain(&self, first_label: &[&str]) {
         let mut children = self.0.children.lock();

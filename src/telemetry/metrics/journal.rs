@@ -117,6 +117,10 @@ impl JournalMetrics {
         self.dropped[what as usize].inc_by(count);
     }
 
+    pub fn dropped_so_far(&self, what: Dropped) -> u64 {
+        self.dropped[what as usize].get()
+    }
+
     /// One row of the kind at this place of [`JournalMetrics::KINDS`] was written.
     pub fn wrote(&self, kind: usize) {
         self.events.get(kind).into_iter().for_each(IntCounter::inc);

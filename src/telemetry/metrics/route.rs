@@ -200,6 +200,19 @@ impl Families {
         })
     }
 
+    /// All requests, and those that were refused.
+    pub(super) fn requests(&self) -> (u64, u64) {
+        let let_through = [Verdict::Admitted.label(), Verdict::Exempt.label()];
+        let mut counts = (0, 0);
+        for ([_, verdict], counter) in self.requests.all() {
+            counts.0 += counter.get();
+            if !let_through.contains(&&*verdict) {
+                counts.1 += counter.get();
+            }
+        }
+        counts
+    }
+
     pub(super) fn handles(&self, route: &str, limits: &[LimitLabels<'_>]) -> RouteMetrics {
         let counters = |limit: &LimitLabels<'_>, window| ByMode {
             enforce: self.refusals.child([route, limit.policy, limit.key, window, "enforce"]),

@@ -37,6 +37,15 @@ impl UpstreamFailure {
 /// The hundreds of a status, and one class for what is none.
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// What an upstream did so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamCounts {
+    pub name: Box<str>,
+    /// By the hundreds of their status; the first are those that have none.
+    pub responses: [u64; CLASSES.len()],
+    pub failures: u64,
+}
+
 /// The metrics of one upstream.
 #[derive(Clone)]
 pub struct UpstreamMetrics {
@@ -90,6 +99,25 @@ impl Families {
                 IntCounter::with_opts,
             )?,
         })
+    }
+
+    pub(super) fn counts(&self) -> Vec<UpstreamCounts> {
+        let mut all: Vec<UpstreamCounts> = Vec::new();
+        for ([name, class], counter) in self.responses.all() {
+            let place = CLASSES.iter().position(|known| **known == *class);
+            if all.last().is_none_or(|last| last.name != name) {
+                all.push(UpstreamCounts { name, responses: [0; CLASSES.len()], failures: 0 });
+            }
+            if let (Some(last), Some(place)) = (all.last_mut(), place) {
+                last.responses[place] += counter.get();
+            }
+        }
+        for ([name, _], counter) in self.failures.all() {
+            if let Some(counts) = all.iter_mut().find(|counts| counts.name == name) {
+                counts.failures += counter.get();
+            }
+        }
+        all
     }
 
     pub(super) fn handles(&self, upstream: &str) -> UpstreamMetrics {

@@ -99,6 +99,7 @@ impl Node {
             values: vec![user.to_owned()],
             span: Span::from_secs(span_s),
             by: "the operator Ada".into(),
+            note: None,
         };
         self.gateway.block(&self.policies, order).await.expect("a sound order").0
     }

@@ -1,0 +1,144 @@
+// Numbers, times and reasons as people say them.
+
+import { el, memory, say } from './dom.js';
+
+const counting = new Intl.NumberFormat('en');
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** `12,345`. */
+export const count = (number) => counting.format(number ?? 0);
+
+/** `1 block`, `2 blocks`. */
+export const counted = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+
+/** `0`, `0.4`, `12`, `1,204`: a rate with as many digits as matter. */
+export function rate(perSecond) {
+  if (perSecond > 0 && perSecond < 0.05) return '<0.1';
+  return perSecond < 10 ? String(Math.round(perSecond * 10) / 10) : count(Math.round(perSecond));
+}
+
+/** `38 s`, `4 min 12 s`, `1 h 5 min`, `2 d 3 h`. */
+export function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  const two = (big, bigUnit, small, smallUnit) =>
+    small ? `${big} ${bigUnit} ${small} ${smallUnit}` : `${big} ${bigUnit}`;
+  if (s < MINUTE) return `${s} s`;
+  if (s < HOUR) return two(Math.floor(s / MINUTE), 'min', s % MINUTE, 's');
+  if (s < DAY) return two(Math.floor(s / HOUR), 'h', Math.floor((s % HOUR) / MINUTE), 'min');
+  return two(Math.floor(s / DAY), 'd', Math.floor((s % DAY) / HOUR), 'h');
+}
+
+// The gateway's clock less this one's, ms: countdowns go by the clock that ends the blocks.
+let ahead = 0;
+
+/** Learns the gateway's clock from an answer's `Date`, which is whole seconds: less than two are no difference. */
+export function learnClock(date) {
+  const difference = Date.parse(date) - Date.now();
+  if (Number.isFinite(difference)) ahead = Math.abs(difference) > 2000 ? difference : 0;
+}
+
+/** The gateway's time, ms. */
+export const now = () => Date.now() + ahead;
+
+/** `UTC`, or undefined for the browser's own zone. */
+let zone = memory.get('zone') === 'UTC' ? 'UTC' : undefined;
+
+export const isUtc = () => zone === 'UTC';
+
+/** Changes between UTC and the browser's zone. */
+export function switchZone() {
+  zone = isUtc() ? undefined : 'UTC';
+  memory.set('zone', zone ?? '');
+}
+
+const format = (options, at) => new Intl.DateTimeFormat('en-GB', { timeZone: zone, ...options }).format(at);
+
+/** `03:12`. */
+export const hourMinute = (at) => format({ hour: '2-digit', minute: '2-digit' }, new Date(at));
+
+/** `03:12:05`, and with the day if that is another. */
+export function clock(at) {
+  const date = new Date(at);
+  const time = format({ hour: '2-digit', minute: '2-digit', second: '2-digit' }, date);
+  const day = format({ day: 'numeric', month: 'short' }, date);
+  return day === format({ day: 'numeric', month: 'short' }, now()) ? time : `${day}, ${time}`;
+}
+
+/** A time, with all of it in both zones on pointing. */
+export function time(at) {
+  if (!at) return el('span', {}, '–');
+  const own = new Date(at).toLocaleString('en-GB', { dateStyle: 'medium', timeStyle: 'long' });
+  return el('time', { datetime: at, title: `${own}\n${at}` }, clock(at));
+}
+
+/** Time that is left, kept up to date by [`tick`]. */
+export function countdown(until) {
+  return el('time', { class: 'countdown', datetime: until, 'data-until': until }, left(until));
+}
+
+function left(until) {
+  const seconds = Math.ceil((Date.parse(until) - now()) / 1000);
+  return seconds > 0 ? `in ${span(seconds)}` : 'free now';
+}
+
+/** Lets all countdowns go on. */
+export function tick() {
+  for (const element of document.querySelectorAll('[data-until]')) say(element, left(element.dataset.until));
+}
+
+/** `address` → `Address`. */
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** What each kind of event is called, and the tone it is shown in. */
+export const KINDS = {
+  limited: { word: 'Refused', tone: 'warm' },
+  backoff: { word: 'Must wait', tone: 'warm' },
+  failure: { word: 'Failed attempt', tone: 'plain' },
+  blocked: { word: 'Blocked', tone: 'hot' },
+  unblocked: { word: 'Unblocked', tone: 'good' },
+  rejected: { word: 'Value rejected', tone: 'warm' },
+  denied: { word: 'On the deny list', tone: 'warm' },
+  suspicion: { word: 'Suspicious', tone: 'hot' },
+  reload: { word: 'Rules reloaded', tone: 'plain' },
+  reload_failed: { word: 'Reload failed', tone: 'hot' },
+  store_up: { word: 'Store back', tone: 'good' },
+  store_down: { word: 'Store away', tone: 'hot' },
+  admin: { word: 'By an admin', tone: 'plain' },
+};
+
+/** A kind in words; one that is newer than this page by its own name. */
+export const kindOf = (kind) => KINDS[kind] ?? { word: String(kind), tone: 'plain' };
+
+/** `ip` → `address`; `body.username+ip` → `username + address`. */
+export function keyWords(key) {
+  const part = (name) => {
+    if (name === 'ip') return 'address';
+    if (name.startsWith('body.')) return name.slice('body.'.length);
+    return name.replace('.', ' ');
+  };
+  return String(key ?? '')
+    .split('+')
+    .map(part)
+    .join(' + ');
+}
+
+/** Why somebody is blocked: `5 failed attempts on login`. */
+export function why(block) {
+  const where = block.route ? ` on ${block.route}` : '';
+  switch (block.reason) {
+    case 'failures':
+      return block.attempts
+        ? `${counted(block.attempts, 'failed attempt')}${where}`
+        : `Too many failed attempts${where}`;
+    case 'limit':
+      return `Went past a limit${where}`;
+    case 'suspicion':
+      return 'Suspicious over all routes';
+    case 'operator':
+      return block.by ? `By hand, by ${block.by}` : 'By hand';
+    default:
+      return String(block.reason);
+  }
+}

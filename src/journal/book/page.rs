@@ -1,0 +1,222 @@
+//! Lists of blocks for operators: filtered, sorted, a page at a time.
+//!
+//! A page is looked for among all blocks, for nobody keeps them sorted. What is kept of each shard is the best
+//! of it alone, and each lock is held as long as one shard takes.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use super::{Book, Entry};
+use crate::decision::time::Timestamp;
+use crate::journal::block::{BlockId, BlockRecord, Reason};
+
+/// Which blocks; all that are given must hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BlockFilter<'a> {
+    /// A part of the identifier as it is seen, in either case; or all of it or of one of its values, as it is.
+    pub search: Option<&'a str>,
+    pub sight: Sight,
+    /// The kind of key: `body.email+ip`.
+    pub key_kind: Option<&'a str>,
+    pub reason: Option<Reason>,
+    pub route: Option<&'a str>,
+    pub policy: Option<&'a str>,
+}
+
+/// How much of identifiers somebody sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    #[default]
+    Masked,
+    Full,
+}
+
+/// What blocks are sorted by; those that are equal, by their id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockSort {
+    CreatedAt,
+    ExpiresAt,
+    /// As it is seen.
+    Identifier,
+    Attempts,
+}
+
+/// A page of blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockQuery<'a> {
+    pub filter: BlockFilter<'a>,
+    pub sort: BlockSort,
+    pub is_descending: bool,
+    /// The last block of the page before.
+    pub after: Option<&'a BlockPlace>,
+    pub limit: usize,
+}
+
+/// A place in a sorted list of blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockPlace {
+    /// What the block there is sorted by, if it is a number.
+    pub number: u64,
+    /// The same if it is a text.
+    pub text: Box<str>,
+    pub id: BlockId,
+}
+
+/// A block on its way into a page: the one that goes first is the least.
+struct Candidate<'q> {
+    query: &'q BlockQuery<'q>,
+    number: u64,
+    record: Arc<BlockRecord>,
+}
+
+impl BlockFilter<'_> {
+    fn admits(&self, entry: &Entry) -> bool {
+        if self.reason.is_some_and(|reason| reason != entry.reason) {
+            return false;
+        }
+        let BlockFilter { search, key_kind, route, policy, .. } = *self;
+        if search.is_none() && key_kind.is_none() && route.is_none() && policy.is_none() {
+            return true;
+        }
+        let record = &*entry.record;
+        key_kind.is_none_or(|kind| *record.key_kind == *kind)
+            && route.is_none_or(|route| record.route.as_deref() == Some(route))
+            && policy.is_none_or(|policy| record.policy.as_deref() == Some(policy))
+            && search.is_none_or(|search| self.sight.finds(search, record))
+    }
+}
+
+impl Sight {
+    /// The identifier of a block as it is seen.
+    pub fn of(self, record: &BlockRecord) -> &str {
+        match self {
+            Sight::Masked => record.identifier.masked(),
+            Sight::Full => record.identifier.expose(),
+        }
+    }
+
+    /// Who sees masks only finds what they show, and what he knows already.
+    fn finds(self, search: &str, record: &BlockRecord) -> bool {
+        has_within(self.of(record), search)
+            || (self == Sight::Masked
+                && (record.identifier.expose() == search
+                    || record.identifier.parts().any(|part| part == search)))
+    }
+}
+
+fn has_within(text: &str, search: &str) -> bool {
+    let Some(&first) = search.as_bytes().first() else { return true };
+    let (text, search) = (text.as_bytes(), search.as_bytes());
+    let first = first.to_ascii_lowercase();
+    text.windows(search.len())
+        .any(|window| window[0].to_ascii_lowercase() == first && window.eq_ignore_ascii_case(search))
+}
+
+impl BlockQuery<'_> {
+    fn number(&self, entry: &Entry) -> u64 {
+        match self.sort {
+            BlockSort::CreatedAt => entry.created_at.as_micros(),
+            BlockSort::ExpiresAt => entry.until.as_micros(),
+            BlockSort::Attempts => u64::from(entry.attempts),
+            BlockSort::Identifier => 0,
+        }
+    }
+
+    /// Where this block stands in a list of this sort.
+    pub fn place(&self, record: &BlockRecord) -> BlockPlace {
+        let (number, text) = match self.sort {
+            BlockSort::CreatedAt => (record.created_at.as_micros(), ""),
+            BlockSort::ExpiresAt => (record.block.until.as_micros(), ""),
+            BlockSort::Attempts => (u64::from(record.attempts), ""),
+            BlockSort::Identifier => (0, self.filter.sight.of(record)),
+        };
+        BlockPlace { number, text: text.into(), id: record.id }
+    }
+
+    /// Which goes first; what is behind the number is looked at only if it has to be.
+    fn compare<'r>(
+        &self,
+        number: u64,
+        record: &'r BlockRecord,
+        other: u64,
+        text_and_id: impl FnOnce() -> (&'r str, BlockId),
+    ) -> Ordering {
+        let ordering = number.cmp(&other).then_with(|| {
+            let (text, id) = text_and_id();
+            let by_text = match self.sort {
+                BlockSort::Identifier => self.filter.sight.of(record).cmp(text),
+                BlockSort::CreatedAt | BlockSort::ExpiresAt | BlockSort::Attempts => Ordering::Equal,
+            };
+            by_text.then_with(|| record.id.cmp(&id))
+        });
+        if self.is_descending { ordering.reverse() } else { ordering }
+    }
+
+    fn is_after(&self, number: u64, record: &BlockRecord) -> bool {
+        self.after.is_none_or(|place| {
+            self.compare(number, record, place.number, || (&place.text, place.id)) == Ordering::Greater
+        })
+    }
+}
+
+impl Book {
+    /// One page of the blocks in force. Looks at all of them: not for an async thread.
+    pub fn page(&self, query: &BlockQuery<'_>, now: Timestamp) -> Vec<Arc<BlockRecord>> {
+        let mut best: BinaryHeap<Candidate<'_>> = BinaryHeap::new();
+        for shard in &self.shards {
+            let shard = shard.0.read();
+            for entry in shard.by_key.iter().filter(|entry| entry.until > now) {
+                let number = query.number(entry);
+                let is_full = best.len() >= query.limit;
+                let is_behind = |last: &Candidate<'_>| {
+                    let of_last = || (query.filter.sight.of(&last.record), last.record.id);
+                    query.compare(number, &entry.record, last.number, of_last) != Ordering::Less
+                };
+                if is_full && best.peek().is_none_or(is_behind) {
+                    continue;
+                }
+                if !query.is_after(number, &entry.record) || !query.filter.admits(entry) {
+                    continue;
+                }
+                if is_full {
+                    best.pop();
+                }
+                best.push(Candidate { query, number, record: Arc::clone(&entry.record) });
+            }
+        }
+        best.into_sorted_vec().into_iter().map(|candidate| candidate.record).collect()
+    }
+
+    /// All blocks in force that a filter admits, in no order.
+    pub fn matching(&self, filter: &BlockFilter<'_>, now: Timestamp) -> Vec<Arc<BlockRecord>> {
+        let mut found = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.0.read();
+            let admitted = shard.by_key.iter().filter(|entry| entry.until > now && filter.admits(entry));
+            found.extend(admitted.map(|entry| Arc::clone(&entry.record)));
+        }
+        found
+    }
+}
+
+impl Ord for Candidate<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let of_other = || (self.query.filter.sight.of(&other.record), other.record.id);
+        self.query.compare(self.number, &self.record, other.number, of_other)
+    }
+}
+
+impl PartialOrd for Candidate<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate<'_> {}
