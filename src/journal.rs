@@ -62,7 +62,7 @@ pub use self::block_rows::{EndedBlock, EndedCursor};
 pub use self::book::{BLOCKS_MAX, BlockFilter, BlockPlace, BlockQuery, BlockSort, Book, Placed, Sight};
 pub use self::event::{Event, EventKind, Severity};
 pub use self::event_rows::{EventCursor, EventRow};
-pub use self::feed::{Feed, News};
+pub use self::feed::{Feed, Happening};
 pub use self::foreign::Adoption;
 pub use self::identifier::Identifier;
 pub use self::outbox::{Lift, Outbox, Telling};
@@ -177,7 +177,7 @@ impl Journal {
         if event.node.is_none() {
             self.shared.outbox.note(&event);
         }
-        self.shared.feed.tell(|| News::Event(Arc::new(event.clone())));
+        self.shared.feed.tell(|| Happening::Event(Arc::new(event.clone())));
         if !self.shared.queue.push_event(event) {
             self.shared.metrics.dropped(Dropped::Events, 1);
         }
@@ -204,7 +204,7 @@ impl Journal {
                 changes.push(Change { what, done: None });
             }
             outbox.tell(Telling::Block(Arc::clone(&placed.record)));
-            shared.feed.tell(|| News::Blocked(Arc::clone(&placed.record)));
+            shared.feed.tell(|| Happening::Blocked(Arc::clone(&placed.record)));
             changes.push(Change { what: What::Put(placed.record), done: Some(done) });
             ((), changes)
         });

@@ -90,6 +90,8 @@ CREATE TABLE event_hours (
     "
 -- The gateway that an event happened in, if that was another one.
 ALTER TABLE events ADD COLUMN node INTEGER;
+",
+    "
 -- Operators look attackers up by their address.
 CREATE INDEX events_client ON events (client) WHERE client IS NOT NULL;
 ",
