@@ -114,8 +114,8 @@ pub struct Admission {
     pub path: Option<NormalPath>,
     pub decided_at: Timestamp,
     pub outcome: Result<Permit, Refusal>,
-    /// What is to be settled once the backend has answered.
-    pub attempt: Option<Attempt>,
+    /// What is to be settled once the backend has answered. Few requests reserve anything.
+    pub attempt: Option<Box<Attempt>>,
 }
 
 /// What is known of a request while it is being decided.
@@ -131,7 +131,7 @@ struct Seen {
     plan: Plan,
     shadowed: SmallVec<[Cause; 1]>,
     began: SmallVec<[Began; 1]>,
-    attempt: Option<Attempt>,
+    attempt: Option<Box<Attempt>>,
     shared: u32,
 }
 
@@ -251,7 +251,10 @@ impl Gateway {
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
         self.record(policies, &seen, &outcome, exchange.head());
         if seen.has_consequences(policies, &outcome) || self.prolonged(policies, &seen, &outcome).is_some() {
-            let banned_until = self.consequences(policies, &seen, &outcome, exchange.head()).await;
+            // Boxed like all that few requests await: a future is as large as the largest that it awaits, and
+            // Pingora moves those of its hooks for every request.
+            let told = Box::pin(self.consequences(policies, &seen, &outcome, exchange.head()));
+            let banned_until = told.await;
             if let (Err(Refusal::Limited(limited)), Some(until)) = (&mut outcome, banned_until) {
                 // Who comes back when it was told to must not find itself banned.
                 limited.retry_at = limited.retry_at.max(until);
@@ -295,14 +298,14 @@ impl Gateway {
         seen.plan = Plan::without_body(route, &seen.facts(head)?, &self.hasher)?;
         self.refuse_blocked(route, &seen.plan, &seen.facts(head)?, None, seen.decided_at)?;
         if !route.body_fields().is_empty() {
-            self.decide_body(route, exchange, seen).await?;
+            Box::pin(self.decide_body(route, exchange, seen)).await?;
         }
         let tallies = self.store.take(&seen.plan.charges(route), seen.decided_at).await;
         let conclusion = conclude(route, seen.plan.limits(), &tallies, seen.decided_at);
         (seen.shadowed, seen.began, seen.shared) = (conclusion.shadowed, conclusion.began, tallies.shared);
         let permit = conclusion.outcome?;
         if route.failure().is_some() {
-            seen.attempt = Some(self.attempt(policies, index, seen, &tallies, exchange.head())?);
+            seen.attempt = Some(Box::new(self.attempt(policies, index, seen, &tallies, exchange.head())?));
         }
         Ok(permit)
     }

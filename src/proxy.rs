@@ -225,7 +225,7 @@ impl Edge {
         match ctx.failure_rule().map(|rule| rule.by_head(response.status)) {
             Some(ByHead::Told(outcome)) => self.settle(outcome, ctx).await,
             Some(ByHead::InTheBody { otherwise }) => {
-                ctx.answer = Some(AnswerWatch::new(&response.headers, otherwise));
+                ctx.answer = Some(Box::new(AnswerWatch::new(&response.headers, otherwise)));
             }
             None => {}
         }
@@ -233,7 +233,7 @@ impl Edge {
 
     async fn settle(&self, outcome: Outcome, ctx: &mut Context) {
         if let (Some(attempt), Some(snapshot)) = (ctx.attempt.take(), &ctx.snapshot) {
-            self.gateway.observe(&snapshot.policies, attempt, outcome).await;
+            Box::pin(self.gateway.observe(&snapshot.policies, *attempt, outcome)).await;
         }
     }
 }

@@ -122,7 +122,7 @@ impl Store {
     pub async fn take(&self, charges: &[Charge<'_>], now: Timestamp) -> Tallies {
         match &self.0 {
             Place::Memory(memory) => memory.take(charges, now),
-            Place::Shared(shared) => shared.take(charges, now).await,
+            Place::Shared(shared) => Box::pin(shared.take(charges, now)).await,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::verdict::Permit;
 use crate::gateway::{AnswerWatch, Attempt};
 
+/// Pingora moves it about: what few requests need is boxed.
 #[derive(Default)]
 pub struct Context {
     pub(super) snapshot: Option<Arc<Snapshot>>,
@@ -27,8 +28,8 @@ pub struct Context {
     pub(super) attempts: u32,
     pub(super) asked_at: Option<Stopwatch>,
     /// What this request reserved, until it is settled.
-    pub(super) attempt: Option<Attempt>,
-    pub(super) answer: Option<AnswerWatch>,
+    pub(super) attempt: Option<Box<Attempt>>,
+    pub(super) answer: Option<Box<AnswerWatch>>,
 }
 
 /// Where an admitted request goes, and by what right.

@@ -208,13 +208,15 @@ fn response_header(status: StatusCode, fields: HeaderMap) -> ResponseHeader {
 /// Takes in a small body that nobody read: Pingora closes the connection otherwise, and what is
 /// left of the body must never be taken for the next request.
 async fn drain(session: &mut Session) {
-    let header = session.req_header();
-    let waits_to_send = header.headers.contains_key(EXPECT);
-    let length =
-        header.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
-    let is_small = length.is_some_and(|length: usize| length <= DRAIN_MAX);
     let downstream = session.as_downstream_mut();
-    if downstream.is_body_done() || waits_to_send || !is_small {
+    if downstream.is_body_done() {
+        return;
+    }
+    let headers = &downstream.req_header().headers;
+    let waits_to_send = headers.contains_key(EXPECT);
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
+    let is_small = length.is_some_and(|length: usize| length <= DRAIN_MAX);
+    if waits_to_send || !is_small {
         return;
     }
     downstream.set_total_drain_timeout(Some(DRAIN_DEADLINE));
