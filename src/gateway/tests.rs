@@ -120,7 +120,7 @@ impl Stage {
     async fn attempt(&self, ask: Ask, outcome: Outcome) -> Said {
         let admission = self.admit(ask).await;
         if let Some(attempt) = admission.attempt {
-            self.gateway.observe(&self.policies, attempt, outcome).await;
+            self.gateway.observe(&self.policies, *attempt, outcome).await;
         }
         said(&admission.outcome)
     }

@@ -137,7 +137,7 @@ proptest! {
                 prop_assert_eq!(stage.ask(Ask::sign_in("ada")).await, Said::Pending(now + 1000));
             }
             stage.advance(took_ms);
-            stage.gateway.observe(&stage.policies, first.attempt.unwrap(), outcome).await;
+            stage.gateway.observe(&stage.policies, *first.attempt.unwrap(), outcome).await;
             let expected = match outcome {
                 Outcome::Failure => Said::Waits(stage.now_ms() + 1000),
                 Outcome::Success | Outcome::Neither => Said::Admitted,

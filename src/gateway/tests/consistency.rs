@@ -107,7 +107,7 @@ impl Scene {
         let said = said(&admission.outcome);
         prop_assert_eq!(said, expected, "{:?} on {} at {}", who, route, now);
         if let (Some(attempt), Some(held)) = (admission.attempt, held) {
-            self.under_way.push((who, attempt, held));
+            self.under_way.push((who, *attempt, held));
         }
         Ok(said)
     }
