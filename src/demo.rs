@@ -60,8 +60,8 @@ To try in another terminal:
   # The profile, counted by user.
   curl -si {gateway}/api/profile -H "authorization: Bearer $TOKEN"
 
-  # What the gateway has counted.
-  curl -s {admin}/metrics | grep ^tollgate
+  # Guess passwords: 401 five times, then 429. Who is blocked, and the button to let them go: {admin}
+  for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{{http_code}} ' {gateway}/api/auth/login {json} -d "{{\"username\":\"user$i\",\"password\":\"guess\"}}"; done; echo
 
 Ctrl-C stops it.
 "#
