@@ -280,7 +280,7 @@ async fn whom(api: &Arc<Api>, unblock: Unblock) -> Result<Vec<Arc<BlockRecord>>,
         (None, Some(identifier), false) if !is_filtered => {
             api.scan(move |api| {
                 let filter = BlockFilter {
-                    search: Some(&identifier).map(String::as_str).filter(|text| !text.is_empty()),
+                    search: Some(identifier.as_str()).filter(|text| !text.is_empty()),
                     sight: Sight::Full,
                     key_kind: key.as_deref(),
                     ..BlockFilter::default()
@@ -309,7 +309,7 @@ async fn release(api: Arc<Api>, found: Vec<Arc<BlockRecord>>, caller: Caller) ->
     let released = futures_util::stream::iter(found)
         .map(|record| async move { api.gateway.release(&record, by).await })
         .buffer_unordered(TOGETHER);
-    released.filter_map(|record| std::future::ready(record)).collect().await
+    released.filter_map(std::future::ready).collect().await
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) async fn blocks(
     api.audit(&caller, "exported blocks");
     Ok(file.stream(permit, move |sink| {
         let mut found = api.gateway.journal().book().matching(&wanted.filter(caller.sight)?, api.now());
-        found.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+        found.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
         for record in found {
             sink.row(&BlockItem::new(&record, caller.sight))?;
         }
