@@ -36,7 +36,7 @@ const MARKS: &str = "100";
 /// as good as lost, and all is compared afterwards.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// A server is asked this often, a provider that takes money for each call less so.
-const PACE: Duration = Duration::from_millis(50);
+const PACE: Duration = Duration::from_millis(25);
 const PACE_PAID: Duration = Duration::from_secs(1);
 
 impl SharedStore {
