@@ -61,7 +61,7 @@ To try in another terminal:
   curl -si {gateway}/api/profile -H "authorization: Bearer $TOKEN"
 
   # Guess passwords: 401 five times, then 429. Who is blocked, and the button to let them go: {admin}
-  for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{{http_code}} ' {gateway}/api/auth/login {json} -d "{{\"username\":\"user$i\",\"password\":\"guess\"}}"; done; echo
+  for i in 1 2 3 4 5 6; do curl -si {gateway}/api/auth/login {json} -d '{{"username":"user'$i'","password":"guess"}}' | {shown}; done
 
 Ctrl-C stops it.
 "#

@@ -191,7 +191,7 @@ async fn the_demo_does_what_its_banner_says() {
     demo.stdout.line_with("Ctrl-C stops it").await;
     let banner = demo.stdout.text();
     let lines: Vec<&str> = banner.lines().filter(|line| line.contains("curl ")).collect();
-    let [otp, login, profile, metrics] = lines.as_slice() else { panic!("four curl lines:\n{banner}") };
+    let [otp, login, profile, guess] = lines.as_slice() else { panic!("four curl lines:\n{banner}") };
 
     assert!(otp.contains("for i in 1 2 3"), "{otp}");
     let otp = Curl::parse(otp, "");
@@ -215,8 +215,12 @@ async fn the_demo_does_what_its_banner_says() {
     let own = Curl::parse(profile, &token).send().await;
     assert_eq!((own.status, own.headers.get("x-ratelimit-limit")), (200, Some("100")));
     assert_eq!(own.json()["username"], "demo");
-    let page = Curl::parse(metrics, "").send().await;
-    assert!(page.text().contains("tollgate_requests_total{route=\"request-otp\",verdict=\"limited\"} 1"));
+    assert!(guess.contains("for i in 1 2 3 4 5 6"), "{guess}");
+    let mut guesses = Vec::new();
+    for number in ["1", "2", "3", "4", "5", "6"] {
+        guesses.push(Curl::parse(&guess.replace("$i", number), "").send().await.status);
+    }
+    assert_eq!(guesses, [401, 401, 401, 401, 401, 429]);
 
     demo.signal(Signal::Interrupt);
     let ended = demo.ended().await;
