@@ -188,27 +188,51 @@ impl Journal {
     /// The call does it, whether or not the future is awaited. [`Book::put`] says what becomes of a key
     /// that is blocked already.
     pub fn block(&self, record: Arc<BlockRecord>) -> impl Future<Output = Durable> + Send + use<> {
-        let now = self.shared.clock.now();
         let (done, on_disk) = oneshot::channel();
-        let shared = &*self.shared;
-        let Shared { queue, book, outbox, metrics, .. } = shared;
-        queue.push_changes(|| {
-            let placed = book.put(record, now);
-            if placed.is_new {
-                metrics.block_started(placed.record.reason as usize);
-            }
-            let mut changes = Changes::new();
-            if let Some(displaced) = placed.displaced {
-                metrics.block_displaced();
-                let what = What::End { key: displaced.key, at: now, how: Ended::Displaced, by: None };
-                changes.push(Change { what, done: None });
-            }
-            outbox.tell(Telling::Block(Arc::clone(&placed.record)));
-            shared.feed.tell(|| Happening::Blocked(Arc::clone(&placed.record)));
-            changes.push(Change { what: What::Put(placed.record), done: Some(done) });
-            ((), changes)
-        });
+        self.shared.queue.push_changes(|| ((), self.put(record, done)));
         durable(on_disk, Arc::clone(&self.shared))
+    }
+
+    /// The same of a block that lasts longer from now on. None, and nothing is done, if its key was let go or
+    /// blocked anew since the caller looked: what an operator ended must not come back.
+    pub fn prolong(&self, record: Arc<BlockRecord>) -> impl Future<Output = Option<Durable>> + Send + use<> {
+        let (done, on_disk) = oneshot::channel();
+        // Ends are pushed under the same lock, so none comes between the look and the change.
+        let is_held = self.shared.queue.push_changes(|| {
+            if self.shared.book.holds(record.key, record.id) {
+                (true, self.put(record, done))
+            } else {
+                (false, Changes::new())
+            }
+        });
+        let shared = Arc::clone(&self.shared);
+        async move {
+            match is_held {
+                true => Some(durable(on_disk, shared).await),
+                false => None,
+            }
+        }
+    }
+
+    /// Puts a record into the book; what is to be written for it.
+    fn put(&self, record: Arc<BlockRecord>, done: oneshot::Sender<()>) -> Changes {
+        let shared = &*self.shared;
+        let Shared { book, outbox, metrics, .. } = shared;
+        let now = shared.clock.now();
+        let placed = book.put(record, now);
+        if placed.is_new {
+            metrics.block_started(placed.record.reason as usize);
+        }
+        let mut changes = Changes::new();
+        if let Some(displaced) = placed.displaced {
+            metrics.block_displaced();
+            let what = What::End { key: displaced.key, at: now, how: Ended::Displaced, by: None };
+            changes.push(Change { what, done: None });
+        }
+        outbox.tell(Telling::Block(Arc::clone(&placed.record)));
+        shared.feed.tell(|| Happening::Blocked(Arc::clone(&placed.record)));
+        changes.push(Change { what: What::Put(placed.record), done: Some(done) });
+        changes
     }
 
     /// Ends the block of a key at once, forgets the earlier ones, and notes who did it. The future

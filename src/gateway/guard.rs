@@ -157,8 +157,8 @@ impl Gateway {
         }
         let forgets_after = held.block.until.until(held.block.forget_at);
         let block = Block { until, forget_at: until.plus(forgets_after), ..held.block };
-        match self.journal.block(Arc::new(BlockRecord { block, ..(*held).clone() })).await {
-            Durable::Yes | Durable::No => {}
+        match self.journal.prolong(Arc::new(BlockRecord { block, ..(*held).clone() })).await {
+            Some(Durable::Yes | Durable::No) | None => {}
         }
     }
 

@@ -154,3 +154,34 @@ async fn the_gauges_say_what_is_in_force() {
     journal.refresh(desk.now());
     assert_eq!(desk.metric(r#"tollgate_blocks{reason="limit"}"#), 0);
 }
+
+#[tokio::test]
+async fn a_block_that_was_let_go_is_not_brought_back_by_who_wanted_it_longer() {
+    let desk = Desk::new();
+    let journal = desk.open();
+    let longer = |record: &BlockRecord| {
+        let until = record.block.until.plus(Span::from_secs(600));
+        Arc::new(BlockRecord { block: Block { until, ..record.block }, ..record.clone() })
+    };
+    let record = block(1, desk.now(), 600);
+    journal.block(Arc::clone(&record)).await;
+    assert_eq!(journal.prolong(longer(&record)).await, Some(Durable::Yes));
+    assert_eq!(journal.book().until(key(1), desk.now()), Some(START.plus(Span::from_secs(1200))));
+
+    // Somebody looked at the block, and then it was let go.
+    let looked = journal.book().get(key(1), desk.now()).unwrap();
+    journal.unblock(key(1), Some("ops"), desk.now()).await;
+    assert_eq!(journal.prolong(longer(&looked)).await, None);
+    assert_eq!(journal.book().until(key(1), desk.now()), None);
+    journal.close().await;
+    drop(journal);
+    assert_eq!(desk.open().book().until(key(1), desk.now()), None, "nor by a restart");
+
+    // One that began anew is another block.
+    let journal = desk.open();
+    desk.hand.advance(Span::from_secs(1));
+    let anew = block(1, desk.now(), 60);
+    journal.block(Arc::clone(&anew)).await;
+    assert_eq!(journal.prolong(longer(&looked)).await, None);
+    assert_eq!(journal.book().until(key(1), desk.now()), Some(anew.block.until));
+}
