@@ -334,6 +334,7 @@ impl Gateway {
             headers: exchange.head().headers,
             path: seen.path.as_ref().ok_or(Refusal::NoRoute)?,
             query: exchange.head().query,
+            destination: None,
         };
         seen.plan.add_body(route, &facts, fields, &self.hasher)?;
         self.refuse_blocked(route, &seen.plan, &facts, Some(fields), seen.decided_at)
@@ -372,6 +373,7 @@ impl Seen {
             // Every request with a route has one.
             path: self.path.as_ref().ok_or(Refusal::NoRoute)?,
             query: head.query,
+            destination: None,
         })
     }
 }

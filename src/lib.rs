@@ -29,6 +29,8 @@ pub mod gateway;
 pub mod http_client;
 pub mod identity;
 pub mod journal;
+pub mod otp;
 pub mod proxy;
+pub mod sms;
 pub mod store;
 pub mod telemetry;

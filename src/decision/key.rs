@@ -35,6 +35,8 @@ pub enum KeyPart {
     Path(Box<str>),
     /// A field of the body.
     Body(FieldPath),
+    /// Where a one-time code goes: a phone number in E.164, or an e-mail address.
+    Phone,
 }
 
 /// A body field: `email`, or `user.email` for nested objects.
@@ -100,7 +102,7 @@ pub enum Missing {
 
 impl KeySpec {
     pub fn needs_body(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, KeyPart::Body(_)))
+        self.parts.iter().any(|part| matches!(part, KeyPart::Body(_) | KeyPart::Phone))
     }
 
     pub fn needs_user(&self) -> bool {
@@ -118,7 +120,7 @@ impl KeySpec {
             | KeyPart::Global
             | KeyPart::Header(_)
             | KeyPart::Cookie(_) => true,
-            KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => false,
+            KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) | KeyPart::Phone => false,
         })
     }
 
@@ -132,7 +134,8 @@ impl KeySpec {
             | KeyPart::Cookie(_)
             | KeyPart::Query(_)
             | KeyPart::Path(_)
-            | KeyPart::Body(_) => true,
+            | KeyPart::Body(_)
+            | KeyPart::Phone => true,
         })
     }
 }
@@ -162,6 +165,7 @@ impl fmt::Display for KeyPart {
             KeyPart::Query(name) => write!(f, "query.{name}"),
             KeyPart::Path(name) => write!(f, "path.{name}"),
             KeyPart::Body(field) => write!(f, "body.{}", field.as_str()),
+            KeyPart::Phone => f.write_str("phone"),
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct Facts<'a> {
     pub headers: &'a HeaderMap,
     pub path: &'a NormalPath,
     pub query: &'a str,
+    /// Where a one-time code goes, once that is known.
+    pub destination: Option<&'a str>,
 }
 
 /// The charges of a request, and which limit of the route each belongs to.
@@ -245,6 +247,7 @@ impl<'a> Reader<'a> {
             KeyPart::Network => Ok(Some(PartValue::Network)),
             KeyPart::Global => Ok(Some(PartValue::Global)),
             KeyPart::User => Ok(Some(self.facts.user.map_or(PartValue::Ip, PartValue::User))),
+            KeyPart::Phone => Ok(self.facts.destination.map(|to| PartValue::Text(Cow::Borrowed(to)))),
             KeyPart::Header(_)
             | KeyPart::Cookie(_)
             | KeyPart::Query(_)
@@ -288,7 +291,7 @@ impl<'a> Reader<'a> {
                 Source::Body(fields) => Ok(fields.get(field).map(Cow::Borrowed)),
                 Source::Head => Ok(None),
             },
-            KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global => Ok(None),
+            KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global | KeyPart::Phone => Ok(None),
         }
     }
 }

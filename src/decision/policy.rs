@@ -9,6 +9,7 @@ use super::headers::QuotaNames;
 use super::ipset::IpSet;
 use super::key::{FieldPath, Form, KeyPart, KeySpec, Missing};
 use super::limit::Limit;
+use super::otp::OtpRoute;
 use super::path::RiskyBytes;
 use super::reject::RejectRule;
 use super::route::{RouteIndex, RoutePattern, RouteTable, Tie};
@@ -59,6 +60,13 @@ impl Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamIndex(pub usize);
 
+/// Who answers the requests of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Upstream(UpstreamIndex),
+    Otp(OtpRoute),
+}
+
 /// Headers by which a client could change the method or path that a backend sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverrideHeaders {
@@ -71,7 +79,7 @@ pub enum OverrideHeaders {
 pub struct RouteSpec {
     pub name: Box<str>,
     pub pattern: RoutePattern,
-    pub upstream: UpstreamIndex,
+    pub target: Target,
     /// At most [`Route::LIMITS_MAX`], of its policies and its own, in the order of the file.
     pub limits: Vec<Limit>,
     /// At most [`Route::REJECTS_MAX`]; the first that applies answers.
@@ -111,6 +119,7 @@ impl Route {
                 | KeyPart::Ip
                 | KeyPart::Network
                 | KeyPart::User
+                | KeyPart::Phone
                 | KeyPart::Global
                 | KeyPart::Header(_)
                 | KeyPart::Cookie(_)
@@ -122,6 +131,12 @@ impl Route {
             if !body_fields.contains(&rule.field) {
                 body_fields.push(rule.field.clone());
             }
+        }
+        if let Target::Otp(otp) = spec.target {
+            // Literals of ours: each is a path.
+            let own = otp.operation.fields().iter().filter_map(|name| FieldPath::parse(name));
+            let own: Vec<FieldPath> = own.filter(|field| !body_fields.contains(field)).collect();
+            body_fields.extend(own);
         }
         Route {
             needs_user: spec.limits.iter().any(|limit| limit.key.needs_user()),
@@ -158,8 +173,8 @@ impl Route {
         &self.spec.pattern
     }
 
-    pub fn upstream(&self) -> UpstreamIndex {
-        self.spec.upstream
+    pub fn target(&self) -> Target {
+        self.spec.target
     }
 
     pub fn limits(&self) -> &[Limit] {
@@ -182,7 +197,7 @@ impl Route {
         self.spec.override_headers
     }
 
-    /// The fields that limits count by and rejects look at; empty if the body need not be read.
+    /// The fields that limits count by, rejects look at and the gateway itself answers by; empty if the body need not be read.
     pub fn body_fields(&self) -> &[FieldPath] {
         &self.body_fields
     }

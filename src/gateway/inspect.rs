@@ -183,7 +183,8 @@ impl Gateway {
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
                 | KeyPart::Path(_)
-                | KeyPart::Body(_) => match (question.values.get(&part.to_string()), key.missing) {
+                | KeyPart::Body(_)
+                | KeyPart::Phone => match (question.values.get(&part.to_string()), key.missing) {
                     (Some(value), _) => Some((part, value.as_str())),
                     (None, Missing::Ip) => address.map(|ip| (&KeyPart::Ip, ip)),
                     (None, Missing::Skip | Missing::Reject) => None,

@@ -153,7 +153,8 @@ impl Gateway {
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
                 | KeyPart::Path(_)
-                | KeyPart::Body(_) => {
+                | KeyPart::Body(_)
+                | KeyPart::Phone => {
                     let name = || part.to_string().into();
                     let normal = normalise(form, value)
                         .map_err(|fault| OrderFault::Value { key: name(), fault })?

@@ -15,6 +15,7 @@ use super::{Snapshot, Upstream};
 use crate::clock::Stopwatch;
 use crate::decision::failure::FailureRule;
 use crate::decision::headers::Quota;
+use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::verdict::Permit;
 use crate::gateway::{AnswerWatch, Attempt};
@@ -42,7 +43,10 @@ impl Context {
     /// The backend of the request's route.
     pub(super) fn upstream(&self) -> Option<&Upstream> {
         let (snapshot, admitted) = (self.snapshot.as_ref()?, self.admitted.as_ref()?);
-        snapshot.upstreams.get(snapshot.policies.rules.route(admitted.route).upstream().0)
+        match snapshot.policies.rules.route(admitted.route).target() {
+            Target::Upstream(upstream) => snapshot.upstreams.get(upstream.0),
+            Target::Otp(_) => None,
+        }
     }
 
     /// Which answers of the request's route are a failed attempt.

@@ -178,7 +178,8 @@ fn key_spec(rule: &written::Suspicion, findings: &mut Findings) -> Option<KeySpe
             | KeyPart::User
             | KeyPart::Header(_)
             | KeyPart::Cookie(_)
-            | KeyPart::Body(_) => continue,
+            | KeyPart::Body(_)
+            | KeyPart::Phone => continue,
         };
         let wrong = Wrong::new(format!("{} cannot be suspected: {what}", part.value));
         findings.problem(&part.at, wrong.write("write ip, network, user or body.FIELD"));

@@ -190,7 +190,7 @@ fn key_spec(limit: &written::Limit, findings: &mut Findings) -> Option<KeySpec> 
 /// Whether a part is something that a request may name or not.
 fn is_named(part: &KeyPart) -> bool {
     match part {
-        KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global => false,
+        KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global | KeyPart::Phone => false,
         KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
             true
         }

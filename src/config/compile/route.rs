@@ -17,7 +17,7 @@ use crate::decision::answer::LimitedAnswer;
 use crate::decision::failure::FailureRule;
 use crate::decision::key::KeyPart;
 use crate::decision::limit::Limit;
-use crate::decision::policy::{OverrideHeaders, Route, RouteSpec, UpstreamIndex};
+use crate::decision::policy::{OverrideHeaders, Route, RouteSpec, Target, UpstreamIndex};
 use crate::decision::reject::RejectRule;
 use crate::decision::route::{HostPattern, LetterCase, Methods, RoutePattern, RouteTable, TrailingSlash};
 use crate::decision::suspicion::{Suspect, Suspicion};
@@ -92,7 +92,7 @@ fn spec(
     Some(RouteSpec {
         name: route.name.as_ref()?.value.0.clone(),
         pattern: pattern?,
-        upstream: upstream?,
+        target: Target::Upstream(upstream?),
         limits: limits?,
         rejects: rejects?,
         allowed_risky: route.allow_encoded.as_ref()?.iter().map(|byte| byte.value).collect(),
@@ -286,6 +286,7 @@ fn refuse_misfit(
             KeyPart::Ip
             | KeyPart::Network
             | KeyPart::User
+            | KeyPart::Phone
             | KeyPart::Global
             | KeyPart::Header(_)
             | KeyPart::Cookie(_)

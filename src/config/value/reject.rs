@@ -39,7 +39,8 @@ impl Scalar for BodyField {
                 | KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
-                | KeyPart::Path(_),
+                | KeyPart::Path(_)
+                | KeyPart::Phone,
             ) => Err(wrong().write("rules look at the body alone: write body.NAME")),
             Err(told) if text.starts_with("body") => Err(told),
             Err(_) => Err(wrong().write(format!("write body.{}", shortened(text)))),

@@ -8,7 +8,7 @@ use crate::decision::ipset::IpSet;
 use crate::decision::key::{Form, KeyPart, KeySpec, LimitId, Missing};
 use crate::decision::limit::{OnStoreError, Window, Windows};
 use crate::decision::path::RiskyBytes;
-use crate::decision::policy::{OverrideHeaders, RouteSpec, UpstreamIndex};
+use crate::decision::policy::{OverrideHeaders, RouteSpec, Target, UpstreamIndex};
 use crate::decision::route::{HostPattern, LetterCase, Methods, PathPattern, RoutePattern, TrailingSlash};
 use crate::decision::tally::WindowTally;
 
@@ -44,7 +44,7 @@ fn route(limits: Vec<Limit>) -> Route {
             letter_case: LetterCase::Ignored,
             trailing_slash: TrailingSlash::Ignored,
         },
-        upstream: UpstreamIndex(0),
+        target: Target::Upstream(UpstreamIndex(0)),
         limits,
         rejects: Vec::new(),
         allowed_risky: RiskyBytes::NONE,
