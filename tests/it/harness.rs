@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod load;
 pub(crate) mod process;
+pub(crate) mod providers;
 pub(crate) mod redis;
 pub(crate) mod upstash;
 mod wire;

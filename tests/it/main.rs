@@ -24,6 +24,7 @@ mod reload;
 mod restart;
 mod shared;
 mod shipped;
+mod sms;
 mod stuffing;
 mod suspicion;
 mod tidy;
