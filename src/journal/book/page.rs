@@ -5,9 +5,13 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::Ordering as AtomicOrdering;
 
-use super::{Book, Entry};
+use memchr::memchr2_iter;
+
+use super::{Book, Entry, Padded};
 use crate::decision::time::Timestamp;
 use crate::journal::block::{BlockId, BlockRecord, Reason};
 
@@ -105,12 +109,13 @@ impl Sight {
     }
 }
 
+/// Whether `search` stands in a text, in either case of its ASCII letters.
 fn has_within(text: &str, search: &str) -> bool {
-    let Some(&first) = search.as_bytes().first() else { return true };
     let (text, search) = (text.as_bytes(), search.as_bytes());
-    let first = first.to_ascii_lowercase();
-    text.windows(search.len())
-        .any(|window| window[0].to_ascii_lowercase() == first && window.eq_ignore_ascii_case(search))
+    let Some(first) = search.first() else { return true };
+    let (lower, upper) = (first.to_ascii_lowercase(), first.to_ascii_uppercase());
+    memchr2_iter(lower, upper, text)
+        .any(|at| text.get(at..at + search.len()).is_some_and(|found| found.eq_ignore_ascii_case(search)))
 }
 
 impl BlockQuery<'_> {
@@ -161,43 +166,75 @@ impl BlockQuery<'_> {
 }
 
 impl Book {
+    /// With so many, the walk is shared between threads.
+    const MANY: usize = 50_000;
+    const THREADS_MAX: usize = 4;
+
     /// One page of the blocks in force. Looks at all of them: not for an async thread.
     pub fn page(&self, query: &BlockQuery<'_>, now: Timestamp) -> Vec<Arc<BlockRecord>> {
-        let mut best: BinaryHeap<Candidate<'_>> = BinaryHeap::new();
-        for shard in &self.shards {
-            let shard = shard.0.read();
-            for entry in shard.by_key.iter().filter(|entry| entry.until > now) {
-                let number = query.number(entry);
-                let is_full = best.len() >= query.limit;
-                let is_behind = |last: &Candidate<'_>| {
-                    let of_last = || (query.filter.sight.of(&last.record), last.record.id);
-                    query.compare(number, &entry.record, last.number, of_last) != Ordering::Less
-                };
-                if is_full && best.peek().is_none_or(is_behind) {
-                    continue;
-                }
-                if !query.is_after(number, &entry.record) || !query.filter.admits(entry) {
-                    continue;
-                }
-                if is_full {
-                    best.pop();
-                }
-                best.push(Candidate { query, number, record: Arc::clone(&entry.record) });
-            }
-        }
-        best.into_sorted_vec().into_iter().map(|candidate| candidate.record).collect()
+        let mut best = self.walk(|shards| best_of(shards, query, now));
+        best.sort_unstable();
+        best.truncate(query.limit);
+        best.into_iter().map(|candidate| candidate.record).collect()
     }
 
     /// All blocks in force that a filter admits, in no order.
     pub fn matching(&self, filter: &BlockFilter<'_>, now: Timestamp) -> Vec<Arc<BlockRecord>> {
-        let mut found = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.0.read();
-            let admitted = shard.by_key.iter().filter(|entry| entry.until > now && filter.admits(entry));
-            found.extend(admitted.map(|entry| Arc::clone(&entry.record)));
-        }
-        found
+        self.walk(|shards| {
+            let mut found = Vec::new();
+            for shard in shards {
+                let shard = shard.0.read();
+                let admitted = shard.by_key.iter().filter(|entry| entry.until > now && filter.admits(entry));
+                found.extend(admitted.map(|entry| Arc::clone(&entry.record)));
+            }
+            found
+        })
     }
+
+    /// What is found in all shards, in no order.
+    fn walk<T: Send>(&self, find: impl Fn(&[Padded]) -> Vec<T> + Sync) -> Vec<T> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(Book::THREADS_MAX);
+        if threads == 1 || self.held.load(AtomicOrdering::Acquire) < Book::MANY {
+            return find(&self.shards);
+        }
+        std::thread::scope(|scope| {
+            let parts = self.shards.chunks(self.shards.len().div_ceil(threads));
+            let walks: Vec<_> = parts.map(|shards| scope.spawn(|| find(shards))).collect();
+            let found = walks.into_iter().map(|walk| match walk.join() {
+                Ok(found) => found,
+                // A part of a list must not pass for the whole.
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            found.flatten().collect()
+        })
+    }
+}
+
+/// Those of some shards that could be on the page.
+fn best_of<'q>(shards: &[Padded], query: &'q BlockQuery<'q>, now: Timestamp) -> Vec<Candidate<'q>> {
+    let mut best: BinaryHeap<Candidate<'q>> = BinaryHeap::new();
+    for shard in shards {
+        let shard = shard.0.read();
+        for entry in shard.by_key.iter().filter(|entry| entry.until > now) {
+            let number = query.number(entry);
+            let is_full = best.len() >= query.limit;
+            let is_behind = |last: &Candidate<'_>| {
+                let of_last = || (query.filter.sight.of(&last.record), last.record.id);
+                query.compare(number, &entry.record, last.number, of_last) != Ordering::Less
+            };
+            if is_full && best.peek().is_none_or(is_behind) {
+                continue;
+            }
+            if !query.is_after(number, &entry.record) || !query.filter.admits(entry) {
+                continue;
+            }
+            if is_full {
+                best.pop();
+            }
+            best.push(Candidate { query, number, record: Arc::clone(&entry.record) });
+        }
+    }
+    best.into_vec()
 }
 
 impl Ord for Candidate<'_> {

@@ -113,3 +113,24 @@ fn each_filter_holds() {
     assert_eq!(count(BlockFilter { search: Some("P***"), ..masked }), 6);
     assert_eq!(count(BlockFilter { search: Some("Person3"), ..masked }), 1, "who knows it finds it");
 }
+
+#[test]
+fn a_large_book_is_walked_by_several_and_told_the_same() {
+    let book = Book::bounded(64, 200_000);
+    let count = Book::MANY as u64 + 1000;
+    for number in 0..count {
+        book.put(record(number, number % 777, 1000 + number, 1, (number % 200) as u8, Reason::Limit), NOW);
+    }
+    let filter = BlockFilter { sight: Sight::Full, search: Some("person19"), ..BlockFilter::default() };
+    // 19 and 190 to 199.
+    let expected = (0..count).filter(|number| number % 200 == 19 || number % 200 >= 190).count();
+    assert_eq!(book.matching(&filter, NOW).len(), expected);
+    let query =
+        BlockQuery { filter, sort: BlockSort::ExpiresAt, is_descending: true, after: None, limit: 5000 };
+    let pages = all_pages(&book, query);
+    assert_eq!(pages.len(), expected);
+    let mut once = pages.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), expected);
+}
