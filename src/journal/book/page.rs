@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering as AtomicOrdering;
 
 use memchr::memchr2_iter;
 
+use super::glance::Glance;
 use super::{Book, Entry, Padded};
 use crate::decision::time::Timestamp;
 use crate::journal::block::{BlockId, BlockRecord, Reason};
@@ -60,9 +61,9 @@ pub struct BlockQuery<'a> {
 /// A place in a sorted list of blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockPlace {
-    /// What the block there is sorted by, if it is a number.
+    /// What the block there is sorted by; of a text, its beginning.
     pub number: u64,
-    /// The same if it is a text.
+    /// The whole of it if it is a text.
     pub text: Box<str>,
     pub id: BlockId,
 }
@@ -83,6 +84,9 @@ impl BlockFilter<'_> {
         if search.is_none() && key_kind.is_none() && route.is_none() && policy.is_none() {
             return true;
         }
+        if search.is_some_and(|search| !self.sight.may_find(Glance::of(search), entry)) {
+            return false;
+        }
         let record = &*entry.record;
         key_kind.is_none_or(|kind| *record.key_kind == *kind)
             && route.is_none_or(|route| record.route.as_deref() == Some(route))
@@ -97,6 +101,21 @@ impl Sight {
         match self {
             Sight::Masked => record.identifier.masked(),
             Sight::Full => record.identifier.expose(),
+        }
+    }
+
+    fn glance(self, entry: &Entry) -> Glance {
+        match self {
+            Sight::Masked => entry.masked,
+            Sight::Full => entry.full,
+        }
+    }
+
+    /// Whether [`Sight::finds`] may find it; only a no is certain.
+    fn may_find(self, search: Glance, entry: &Entry) -> bool {
+        match self {
+            Sight::Masked => entry.masked.may_hold(search) || entry.full.may_hold(search),
+            Sight::Full => entry.full.may_hold(search),
         }
     }
 
@@ -124,7 +143,7 @@ impl BlockQuery<'_> {
             BlockSort::CreatedAt => entry.created_at.as_micros(),
             BlockSort::ExpiresAt => entry.until.as_micros(),
             BlockSort::Attempts => u64::from(entry.attempts),
-            BlockSort::Identifier => 0,
+            BlockSort::Identifier => self.filter.sight.glance(entry).head,
         }
     }
 
@@ -134,7 +153,10 @@ impl BlockQuery<'_> {
             BlockSort::CreatedAt => (record.created_at.as_micros(), ""),
             BlockSort::ExpiresAt => (record.block.until.as_micros(), ""),
             BlockSort::Attempts => (u64::from(record.attempts), ""),
-            BlockSort::Identifier => (0, self.filter.sight.of(record)),
+            BlockSort::Identifier => {
+                let text = self.filter.sight.of(record);
+                (Glance::of(text).head, text)
+            }
         };
         BlockPlace { number, text: text.into(), id: record.id }
     }

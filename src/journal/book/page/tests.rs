@@ -134,3 +134,26 @@ fn a_large_book_is_walked_by_several_and_told_the_same() {
     once.dedup();
     assert_eq!(once.len(), expected);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_search_finds_what_reading_every_text_would(
+        who in prop::collection::vec(0_u8..40, 0..40),
+        search in "(?i)(p|pe|per|person[0-9]?|n[0-9]{1,2}|\\*|P\\*|[0-9]|xy)",
+        sight in prop::sample::select(vec![Sight::Masked, Sight::Full]),
+    ) {
+        let book = Book::bounded(4, 1000);
+        let records: Vec<_> = (0..).zip(&who).map(|(number, &who)| record(number, 1, 1000, 1, who, Reason::Limit)).collect();
+        for record in &records {
+            book.put(Arc::clone(record), NOW);
+        }
+        let filter = BlockFilter { search: Some(&search), sight, ..BlockFilter::default() };
+        let finds = |record: &&Arc<BlockRecord>| {
+            sight.of(record).to_lowercase().contains(&search.to_lowercase())
+                || record.identifier.expose() == search
+        };
+        prop_assert_eq!(book.matching(&filter, NOW).len(), records.iter().filter(finds).count());
+    }
+}
