@@ -9,6 +9,7 @@
 //! A provider is one file behind [`SmsSender`]: it turns an [`Outbound`] into its request and its answer into an
 //! [`Outcome`]. Whether another one is asked is decided by the outcome alone, in one place.
 
+mod api;
 mod aws_sns;
 mod console;
 pub mod dispatch;
