@@ -14,7 +14,7 @@ mod aws_sns;
 mod console;
 pub mod dispatch;
 mod http;
-mod mail;
+pub mod mail;
 mod messagebird;
 mod plivo;
 mod segments;
