@@ -15,7 +15,7 @@ mod console;
 pub mod dispatch;
 mod http;
 mod json;
-mod mail;
+pub mod mail;
 mod messagebird;
 mod plivo;
 mod segments;
