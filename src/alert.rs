@@ -120,7 +120,10 @@ fn is_alarming(kind: EventKind) -> bool {
         | EventKind::Suspicion
         | EventKind::StoreDown
         | EventKind::StoreUp
-        | EventKind::ReloadFailed => true,
+        | EventKind::ReloadFailed
+        | EventKind::Fraud
+        | EventKind::ProviderDown
+        | EventKind::ProviderUp => true,
         EventKind::Limited
         | EventKind::Unblocked
         | EventKind::Failure
@@ -128,7 +131,10 @@ fn is_alarming(kind: EventKind) -> bool {
         | EventKind::Rejected
         | EventKind::Denied
         | EventKind::Reload
-        | EventKind::Admin => false,
+        | EventKind::Admin
+        | EventKind::CodeSent
+        | EventKind::CodeUndelivered
+        | EventKind::CodeVerified => false,
     }
 }
 

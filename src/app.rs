@@ -1,6 +1,7 @@
 //! The composition root: the only place that names every adapter and puts them together.
 
 mod bind;
+mod codes;
 mod data_dir;
 mod reload;
 mod room;
@@ -27,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
+use crate::otp::{Lasting, OtpError};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::store::snapshot::Snapshots;
 use crate::telemetry::Metrics;
@@ -67,6 +69,7 @@ pub struct App {
     /// Nobody else has the folder while this is here.
     _data: DataDir,
     gateway: Arc<Gateway>,
+    codes: Arc<Lasting>,
 }
 
 /// Why a gateway did not start.
@@ -77,13 +80,22 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
-    Resolve(#[from] ResolveError),
+    Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
     #[error("the system gives no random numbers")]
     NoRandomness,
+}
+
+/// Why a sound configuration cannot be put in force.
+#[derive(Debug, Error)]
+pub enum SnapshotError {
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
+    #[error(transparent)]
+    Codes(#[from] OtpError),
 }
 
 impl Source {
@@ -110,13 +122,13 @@ impl App {
         }
         let Bound { listeners, addresses, admin_listener, admin_address } = Bound::of(&config)?;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let Kept { gateway, data, snapshots } = kept(&config, &metrics, clock)?;
+        let Kept { gateway, data, snapshots, codes } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
         let frozen = config::Frozen::of(&config);
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
-        let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics).await?));
+        let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics, &codes).await?));
         metrics.reload_succeeded(gateway.clock().now());
 
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
@@ -128,6 +140,7 @@ impl App {
             live: Arc::clone(&live),
             routes: Arc::clone(&routes),
             gateway: Arc::clone(&gateway),
+            codes: Arc::clone(&codes),
         };
         let reload = reloader.spawn(files, stopped.clone());
         let admin = room::admin(Parts {
@@ -159,6 +172,7 @@ impl App {
             mirror,
             keeper,
             gateway,
+            codes,
             _data: data,
         })
     }
@@ -185,6 +199,9 @@ impl App {
             drained = self.listeners.stop(drain) => drained,
             () = hurry => false,
         };
+        if !self.codes.deliveries.finish(drain).await {
+            tracing::error!("some codes were still being sent: they may arrive or not");
+        }
         // The other tasks are gone already if nobody receives.
         let _ = self.stop.send(true);
         if let Some(mirror) = self.mirror
@@ -227,6 +244,7 @@ struct Kept {
     gateway: Arc<Gateway>,
     data: DataDir,
     snapshots: Option<Snapshots>,
+    codes: Arc<Lasting>,
 }
 
 fn kept(config: &Config, metrics: &Metrics, clock: Clock) -> Result<Kept, StartError> {
@@ -242,8 +260,10 @@ fn kept(config: &Config, metrics: &Metrics, clock: Clock) -> Result<Kept, StartE
         hash_check: store::hash_check(&hasher),
     };
     let journal = Journal::open(journal, metrics.journal(), clock.clone());
+    let store = Arc::new(store);
+    let codes = codes::lasting(&store, &journal, &data, metrics, &clock);
     let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
-    Ok(Kept { gateway, data, snapshots })
+    Ok(Kept { gateway, data, snapshots, codes })
 }
 
 fn server_conf(threads: usize) -> ServerConf {
@@ -256,13 +276,20 @@ fn server_conf(threads: usize) -> ServerConf {
 }
 
 /// The rules of one configuration with everything that they name.
-async fn snapshot(config: Config, metrics: &Metrics) -> Result<Snapshot, ResolveError> {
+async fn snapshot(
+    config: Config,
+    metrics: &Metrics,
+    codes: &Arc<Lasting>,
+) -> Result<Snapshot, SnapshotError> {
     let mut upstreams = Vec::with_capacity(config.upstreams.len());
     for spec in &config.upstreams {
         upstreams.push(Upstream::resolve(spec, metrics).await?);
     }
-    let policies = Arc::new(Policies::new(config.rules, config.user, metrics));
-    Ok(Snapshot { policies, upstreams: upstreams.into_boxed_slice() })
+    let mut policies = Policies::new(config.rules, config.user, metrics);
+    if let Some(spec) = config.otp {
+        policies = policies.with_codes(codes::otp(spec, codes)?);
+    }
+    Ok(Snapshot { policies: Arc::new(policies), upstreams: upstreams.into_boxed_slice() })
 }
 
 async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {

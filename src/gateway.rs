@@ -2,6 +2,7 @@
 
 mod answer;
 mod attempt;
+mod codes;
 mod events;
 mod guard;
 mod inspect;
@@ -39,7 +40,7 @@ use crate::decision::client::Client;
 use crate::decision::key::{FieldPath, KeyHasher};
 use crate::decision::path::NormalPath;
 use crate::decision::plan::{Facts, Plan};
-use crate::decision::policy::{Route, Standing};
+use crate::decision::policy::{Route, Standing, Target};
 use crate::decision::refusal::Refusal;
 use crate::decision::reject;
 use crate::decision::route::RouteIndex;
@@ -48,6 +49,7 @@ use crate::decision::time::Timestamp;
 use crate::decision::verdict::{Began, Cause, Permit, conclude};
 use crate::identity::UserId;
 use crate::journal::{Event, EventKind, Journal};
+use crate::otp::Task;
 use crate::store::snapshot::Snapshots;
 use crate::store::{Availability, Store};
 use crate::telemetry::{BlockLog, FailureLog, Metrics, RefusalLog, StoreGauges};
@@ -117,6 +119,8 @@ pub struct Admission {
     pub outcome: Result<Permit, Refusal>,
     /// What is to be settled once the backend has answered. Few requests reserve anything.
     pub attempt: Option<Box<Attempt>>,
+    /// What the gateway is to do itself, on a route of one-time codes.
+    pub task: Option<Task>,
 }
 
 /// What is known of a request while it is being decided.
@@ -134,6 +138,9 @@ struct Seen {
     began: SmallVec<[Began; 1]>,
     attempt: Option<Box<Attempt>>,
     shared: u32,
+    /// Of routes of one-time codes: what is asked for, and where the code goes.
+    task: Option<Task>,
+    destination: Option<Box<str>>,
 }
 
 impl Gateway {
@@ -254,6 +261,8 @@ impl Gateway {
             began: SmallVec::new(),
             attempt: None,
             shared: 0,
+            task: None,
+            destination: None,
         };
         let mut outcome = self.decide(policies, exchange, &mut seen).await;
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
@@ -268,8 +277,8 @@ impl Gateway {
                 limited.retry_at = limited.retry_at.max(until);
             }
         }
-        let Seen { client, route, path, decided_at, attempt, .. } = seen;
-        Admission { client, route, path, decided_at, outcome, attempt }
+        let Seen { client, route, path, decided_at, attempt, task, .. } = seen;
+        Admission { client, route, path, decided_at, outcome, attempt, task }
     }
 
     async fn decide(
@@ -297,8 +306,15 @@ impl Gateway {
         if let Some(byte) = path.risky().iter().find(|&byte| !route.allowed_risky().contains(byte)) {
             return Err(Refusal::risky_path(byte));
         }
-        if standing == Standing::Allowed || preflight.is_some() {
-            return Ok(Permit::exempt());
+        match route.target() {
+            Target::Otp(otp) if preflight.is_none() => {
+                return Box::pin(self.decide_codes(policies, otp, standing, exchange, seen)).await;
+            }
+            Target::Otp(_) => return Ok(Permit::exempt()),
+            Target::Upstream(_) if standing == Standing::Allowed || preflight.is_some() => {
+                return Ok(Permit::exempt());
+            }
+            Target::Upstream(_) => {}
         }
         if policies.needs_user(route) {
             seen.user = policies.users.identify(head.headers, seen.client.peer_is_trusted, seen.decided_at);
@@ -309,13 +325,18 @@ impl Gateway {
             Box::pin(self.decide_body(route, exchange, seen)).await?;
         }
         let tallies = self.store.take(&seen.plan.charges(route), seen.decided_at).await;
-        let conclusion = conclude(route, seen.plan.limits(), &tallies, seen.decided_at);
-        (seen.shadowed, seen.began, seen.shared) = (conclusion.shadowed, conclusion.began, tallies.shared);
-        let permit = conclusion.outcome?;
+        let permit = self.concluded(route, &tallies, seen)?;
         if route.failure().is_some() {
             seen.attempt = Some(Box::new(self.attempt(policies, index, seen, &tallies, exchange.head())?));
         }
         Ok(permit)
+    }
+
+    /// What the limits say to a request that was charged.
+    fn concluded(&self, route: &Route, tallies: &Tallies, seen: &mut Seen) -> Result<Permit, Refusal> {
+        let conclusion = conclude(route, seen.plan.limits(), tallies, seen.decided_at);
+        (seen.shadowed, seen.began, seen.shared) = (conclusion.shadowed, conclusion.began, tallies.shared);
+        Ok(conclusion.outcome?)
     }
 
     /// What only the body tells: keys to be charged, values that nobody may send.
@@ -381,7 +402,7 @@ impl Seen {
             // Every request with a route has one.
             path: self.path.as_ref().ok_or(Refusal::NoRoute)?,
             query: head.query,
-            destination: None,
+            destination: self.destination.as_deref(),
         })
     }
 }

@@ -36,8 +36,12 @@ use self::context::Admitted;
 use self::forward::Origin;
 use self::request::Arrival;
 use crate::decision::failure::ByHead;
+use crate::decision::policy::Target;
+use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
-use crate::gateway::{AnswerWatch, Gateway, Policies};
+use crate::decision::verdict::Permit;
+use crate::gateway::{AnswerWatch, Attempt, Gateway, Policies};
+use crate::otp::Task;
 use crate::telemetry::UpstreamFailure;
 
 /// One configuration in force: pinned by each request for its whole life.
@@ -106,6 +110,12 @@ impl ProxyHttp for Edge {
         let (Some(path), Some(route)) = (admission.path, admission.route) else {
             return Err(Error::explain(ErrorType::InternalError, "a permit without a path and a route"));
         };
+        if let Target::Otp(_) = snapshot.policies.rules.route(route).target() {
+            // Boxed, for few requests are answered so.
+            let told =
+                self.answer_itself(session, snapshot, route, (admission.task, admission.attempt), permit);
+            return Box::pin(told).await.map(|()| true);
+        }
         let origin = Origin {
             peer,
             peer_is_trusted: admission.client.peer_is_trusted,
@@ -220,6 +230,21 @@ impl ProxyHttp for Edge {
 }
 
 impl Edge {
+    /// Answers a request of a route without a backend.
+    async fn answer_itself(
+        &self,
+        session: &mut Session,
+        snapshot: &Snapshot,
+        route: RouteIndex,
+        (task, attempt): (Option<Task>, Option<Box<Attempt>>),
+        permit: Permit,
+    ) -> pingora::Result<()> {
+        let Some(task) = task else { return respond::preflight(session, snapshot).await };
+        let answer = self.gateway.perform(&snapshot.policies, route, task, attempt).await;
+        let now = self.gateway.clock().now();
+        respond::answer(session, snapshot, route, permit.quota(), answer, now).await
+    }
+
     /// Learns from the head of an answer. A client that sees it is counted already.
     async fn learn(&self, response: &ResponseHeader, ctx: &mut Context) {
         match ctx.failure_rule().map(|rule| rule.by_head(response.status)) {

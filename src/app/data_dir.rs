@@ -26,6 +26,8 @@ pub(super) struct DataDir {
     pub(super) hash_secret: [u8; 16],
     /// What values are sealed under that are written to disk.
     pub(super) seal_key: [u8; 32],
+    /// What one-time codes are derived from, where the file names no secret.
+    pub(super) codes_secret: [u8; 32],
     /// None if nothing can be kept there; the secrets are of this process alone then.
     pub(super) folder: Option<PathBuf>,
     _lock: Option<File>,
@@ -85,6 +87,7 @@ impl DataDir {
         DataDir {
             hash_secret: derived("names of keys in memory, 1", secret),
             seal_key: derived("seal of values on disk, 1", secret),
+            codes_secret: derived("one-time codes, 1", secret),
             folder: None,
             _lock: None,
         }

@@ -11,6 +11,7 @@ use crate::config::watch::{Watch, WatchedFile};
 use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
+use crate::otp::Lasting;
 use crate::proxy::Snapshot;
 
 /// What a reload needs.
@@ -22,6 +23,7 @@ pub(super) struct Reloader {
     /// What the routes of `live` match, for people.
     pub(super) routes: Arc<ArcSwap<Box<[RouteText]>>>,
     pub(super) gateway: Arc<Gateway>,
+    pub(super) codes: Arc<Lasting>,
 }
 
 impl Reloader {
@@ -66,7 +68,7 @@ impl Reloader {
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
         let (names, routes) = (Names::of(&config), room::route_texts(&config));
-        match snapshot(config, metrics).await {
+        match snapshot(config, metrics, &self.codes).await {
             Ok(snapshot) => {
                 self.live.store(Arc::new(snapshot));
                 self.routes.store(Arc::new(routes));

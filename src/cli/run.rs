@@ -63,7 +63,7 @@ pub(super) fn complain(error: &StartError, remedy: &str) -> ExitCode {
     match error {
         StartError::Bind(bind) => eprintln!("{bind}; to pick another, {remedy}"),
         StartError::Config(_)
-        | StartError::Resolve(_)
+        | StartError::Snapshot(_)
         | StartError::DataDir(_)
         | StartError::Metrics(_)
         | StartError::NoRandomness => eprintln!("{error}"),

@@ -60,6 +60,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         log: file.events.as_ref()?.log?,
         retention: retention?,
         webhook: webhook?,
+        otp: None,
         workers: file.server.as_ref()?.workers?.0 as usize,
     })
 }

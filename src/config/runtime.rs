@@ -10,6 +10,7 @@ use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
 use crate::http_client::HttpUrl;
 use crate::identity::UserRules;
+use crate::otp::spec::OtpSpec;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
 
 pub use super::file::admin::{Identifiers, Role};
@@ -32,6 +33,8 @@ pub struct Config {
     pub webhook: Option<WebhookSpec>,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
+    /// All about one-time codes; none where no route has any.
+    pub otp: Option<OtpSpec>,
     /// What each route matches, as it was written, in the order of the file.
     pub texts: Vec<RouteText>,
 }

@@ -73,7 +73,7 @@ impl Plan {
     pub fn without_body(route: &Route, facts: &Facts<'_>, hasher: &KeyHasher) -> Result<Plan, PlanFault> {
         refuse_body_fields_in_query(route, facts)?;
         let mut plan = Plan::default();
-        plan.extend(route, facts, hasher, Source::Head)?;
+        plan.extend(route, facts, hasher, Source::Head, |key| !key.needs_body())?;
         Ok(plan)
     }
 
@@ -85,7 +85,19 @@ impl Plan {
         fields: &Fields,
         hasher: &KeyHasher,
     ) -> Result<(), PlanFault> {
-        self.extend(route, facts, hasher, Source::Body(fields))
+        self.extend(route, facts, hasher, Source::Body(fields), KeySpec::needs_body)
+    }
+
+    /// Adds the charges of the limits that count by where a code goes, and none else: those hold for everybody.
+    pub fn add_destination(
+        &mut self,
+        route: &Route,
+        facts: &Facts<'_>,
+        fields: &Fields,
+        hasher: &KeyHasher,
+    ) -> Result<(), PlanFault> {
+        let is_due = |key: &KeySpec| key.parts.contains(&KeyPart::Phone);
+        self.extend(route, facts, hasher, Source::Body(fields), is_due)
     }
 
     /// The numbers of the charged limits in their route.
@@ -146,10 +158,10 @@ impl Plan {
         facts: &Facts<'_>,
         hasher: &KeyHasher,
         source: Source<'_>,
+        is_due: impl Fn(&KeySpec) -> bool,
     ) -> Result<(), PlanFault> {
         for (index, limit) in (0_u8..).zip(route.limits()) {
-            let is_due = limit.key.needs_body() == matches!(source, Source::Body(_));
-            if !is_due || limit.exempt.contains(facts.client.address) {
+            if !is_due(&limit.key) || limit.exempt.contains(facts.client.address) {
                 continue;
             }
             let reader = Reader { route, facts, source };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use super::body::{BodyFault, BodyFaultKind};
+use super::otp::OtpFault;
 use super::path::{PathFault, RiskyByte};
 use super::plan::PlanFault;
 use super::time::Timestamp;
@@ -49,6 +50,8 @@ pub enum Refusal {
         /// When the store may be back.
         retry_at: Timestamp,
     },
+    /// What it wants of a one-time code cannot be.
+    Otp(OtpFault),
     /// The client went away before it said what it wants.
     ClientGone,
 }
@@ -67,6 +70,7 @@ impl Refusal {
             Refusal::Rejected { status, .. } => *status,
             Refusal::Limited(_) | Refusal::Banned { .. } => StatusCode::TOO_MANY_REQUESTS,
             Refusal::StoreAway { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Otp(fault) => fault.status(),
         }
     }
 
@@ -83,6 +87,23 @@ impl Refusal {
             Refusal::Limited(_) | Refusal::Banned { .. } => "Request was throttled.",
             Refusal::StoreAway { .. } => "The request cannot be checked at the moment.",
             Refusal::ClientGone => "The request ended early.",
+            Refusal::Otp(fault) => fault.detail(),
+        }
+    }
+
+    /// What clients of one-time codes tell it by: never changes, whatever the words beside it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::Malformed { .. } | Refusal::UriTooLong | Refusal::ClientGone => "invalid_request",
+            Refusal::Denied => "denied",
+            Refusal::NoRoute => "not_found",
+            Refusal::BodyTimedOut => "timeout",
+            Refusal::BodyTooLarge => "body_too_large",
+            Refusal::Unsupported { .. } => "unsupported_media_type",
+            Refusal::Rejected { .. } => "rejected",
+            Refusal::Limited(_) | Refusal::Banned { .. } => "rate_limited",
+            Refusal::StoreAway { .. } => "store_unavailable",
+            Refusal::Otp(fault) => fault.code(),
         }
     }
 

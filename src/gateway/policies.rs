@@ -12,6 +12,7 @@ use crate::decision::tally::Outcome;
 use crate::decision::verdict::Cause;
 use crate::identity::UserRules;
 use crate::journal::Event;
+use crate::otp::Otp;
 use crate::telemetry::{KeptOut, LimitLabels, Metrics, RouteMetrics, Verdict};
 
 /// What one request is decided by, from end to end.
@@ -22,6 +23,7 @@ pub struct Policies {
     unrouted: RouteHandles,
     suspicion: Box<[IntCounter]>,
     suspects_users: bool,
+    otp: Option<Arc<Otp>>,
 }
 
 /// The metric handles and log labels of one route.
@@ -65,7 +67,17 @@ impl Policies {
             rules.suspicion.iter().map(|rule| metrics.suspicion(&rule.ban.key.to_string(), rule.mode));
         let suspicion = suspicion.collect();
         let suspects_users = rules.suspicion.iter().any(|rule| rule.ban.key.needs_user());
-        Policies { rules, users, handles, unrouted, suspicion, suspects_users }
+        Policies { rules, users, handles, unrouted, suspicion, suspects_users, otp: None }
+    }
+
+    /// The same, with what answers routes of one-time codes.
+    pub fn with_codes(self, otp: Arc<Otp>) -> Policies {
+        Policies { otp: Some(otp), ..self }
+    }
+
+    /// What answers routes of one-time codes; none where there is no such route.
+    pub fn otp(&self) -> Option<&Arc<Otp>> {
+        self.otp.as_ref()
     }
 
     /// Whether somebody wants to know who the user of a request on this route is.

@@ -9,6 +9,7 @@ use super::policies::{CauseLabels, Policies};
 use super::{Gateway, Head, Seen};
 use crate::decision::key::{KeyHash, LimitId, PartTag};
 use crate::decision::limit::{Mode, WhileBlocked};
+use crate::decision::otp::OtpFault;
 use crate::decision::plan::{Identity, Plan};
 use crate::decision::refusal::Refusal;
 use crate::decision::suspicion::Suspect;
@@ -61,6 +62,7 @@ impl Gateway {
             | Refusal::BodyTooLarge
             | Refusal::Unsupported { .. }
             | Refusal::StoreAway { .. }
+            | Refusal::Otp(_)
             | Refusal::ClientGone => (CauseLabels::default(), None),
         };
         let line = RefusalLine {
@@ -230,6 +232,7 @@ fn event_kind(refusal: &Refusal) -> Option<EventKind> {
         | Refusal::BodyTooLarge
         | Refusal::Unsupported { .. }
         | Refusal::StoreAway { .. }
+        | Refusal::Otp(_)
         | Refusal::ClientGone => None,
     }
 }
@@ -249,6 +252,25 @@ fn verdict_of(refusal: &Refusal) -> Verdict {
             Cause::Window(_) | Cause::Pending { .. } => Verdict::Limited,
             Cause::Backoff { .. } => Verdict::BackedOff,
             Cause::Block { .. } => Verdict::Blocked,
+        },
+        Refusal::Otp(fault) => match fault {
+            OtpFault::Request { .. }
+            | OtpFault::Phone
+            | OtpFault::Email
+            | OtpFault::Channel
+            | OtpFault::NotFound
+            | OtpFault::Forged => Verdict::Malformed,
+            OtpFault::NoStore => Verdict::StoreAway,
+            OtpFault::Country
+            | OtpFault::NumberKind
+            | OtpFault::WrongCode { .. }
+            | OtpFault::Expired
+            | OtpFault::Used
+            | OtpFault::Exhausted
+            | OtpFault::KeyReused
+            | OtpFault::KeyPending
+            | OtpFault::Suspicious
+            | OtpFault::NoProvider => Verdict::Rejected,
         },
     }
 }

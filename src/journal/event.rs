@@ -33,6 +33,17 @@ pub enum EventKind {
     StoreDown = 11,
     /// An operator did something else.
     Admin = 12,
+    /// A provider took a one-time code.
+    CodeSent = 13,
+    /// No provider took it.
+    CodeUndelivered = 14,
+    /// The right code was given.
+    CodeVerified = 15,
+    /// Codes are asked for in a way that looks like fraud.
+    Fraud = 16,
+    /// A provider of messages is not asked for a while.
+    ProviderDown = 17,
+    ProviderUp = 18,
 }
 
 /// How soon somebody should look.
@@ -70,7 +81,7 @@ pub struct Event {
 
 impl EventKind {
     /// In the order of their numbers.
-    pub const ALL: [EventKind; 13] = [
+    pub const ALL: [EventKind; 19] = [
         EventKind::Limited,
         EventKind::Blocked,
         EventKind::Unblocked,
@@ -84,6 +95,12 @@ impl EventKind {
         EventKind::StoreUp,
         EventKind::StoreDown,
         EventKind::Admin,
+        EventKind::CodeSent,
+        EventKind::CodeUndelivered,
+        EventKind::CodeVerified,
+        EventKind::Fraud,
+        EventKind::ProviderDown,
+        EventKind::ProviderUp,
     ];
 
     pub const fn word(self) -> &'static str {
@@ -101,6 +118,12 @@ impl EventKind {
             EventKind::StoreUp => "store_up",
             EventKind::StoreDown => "store_down",
             EventKind::Admin => "admin",
+            EventKind::CodeSent => "code_sent",
+            EventKind::CodeUndelivered => "code_undelivered",
+            EventKind::CodeVerified => "code_verified",
+            EventKind::Fraud => "fraud",
+            EventKind::ProviderDown => "provider_down",
+            EventKind::ProviderUp => "provider_up",
         }
     }
 
@@ -119,9 +142,16 @@ impl EventKind {
             | EventKind::Denied
             | EventKind::Reload
             | EventKind::StoreUp
-            | EventKind::Admin => Severity::Info,
-            EventKind::Blocked | EventKind::Suspicion | EventKind::ReloadFailed => Severity::Warning,
-            EventKind::StoreDown => Severity::Critical,
+            | EventKind::Admin
+            | EventKind::CodeSent
+            | EventKind::CodeVerified
+            | EventKind::ProviderUp => Severity::Info,
+            EventKind::Blocked
+            | EventKind::Suspicion
+            | EventKind::ReloadFailed
+            | EventKind::CodeUndelivered
+            | EventKind::Fraud => Severity::Warning,
+            EventKind::StoreDown | EventKind::ProviderDown => Severity::Critical,
         }
     }
 

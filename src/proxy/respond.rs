@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, RETRY_AFTER, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL,
+    CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
@@ -14,11 +15,12 @@ use pingora::proxy::Session;
 use super::Snapshot;
 use crate::decision::answer::{Cors, TemplateValues};
 use crate::decision::headers::{self, Quota};
-use crate::decision::policy::Route;
+use crate::decision::policy::{Route, Target};
 use crate::decision::refusal::Refusal;
 use crate::decision::route::RouteIndex;
 use crate::decision::time::Timestamp;
 use crate::decision::verdict::{Cause, Limited};
+use crate::otp;
 
 /// An unread body up to this size is taken in, so that the connection can be kept, bytes.
 const DRAIN_MAX: usize = 64 * 1024;
@@ -66,10 +68,10 @@ pub(super) async fn refuse(
         (Refusal::StoreAway { retry_at }, _) => {
             let retry_after_s = now.until(*retry_at).ceil_secs().max(1);
             fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
-            Answer::plain(refusal.status(), refusal.detail())
+            of_route(route.map(|index| rules.route(index)), refusal)
         }
-        (Refusal::Limited(_) | Refusal::Banned { .. }, None)
-        | (
+        (Refusal::Limited(_) | Refusal::Banned { .. }, None) => of_route(None, refusal),
+        (
             Refusal::Malformed { .. }
             | Refusal::UriTooLong
             | Refusal::Denied
@@ -78,11 +80,57 @@ pub(super) async fn refuse(
             | Refusal::BodyTooLarge
             | Refusal::Unsupported { .. }
             | Refusal::Rejected { .. }
+            | Refusal::Otp(_)
             | Refusal::ClientGone,
-            _,
-        ) => Answer::plain(refusal.status(), refusal.detail()),
+            route,
+        ) => of_route(route, refusal),
     };
     write(session, answer, fields, &rules.cors).await
+}
+
+/// Clients of one-time codes tell refusals apart by a code.
+fn of_route(route: Option<&Route>, refusal: &Refusal) -> Answer {
+    match route.map(Route::target) {
+        Some(Target::Otp(_)) => {
+            let body = serde_json::json!({ "code": refusal.code(), "detail": refusal.detail() });
+            Answer { status: refusal.status(), content_type: JSON, body: body.to_string().into() }
+        }
+        Some(Target::Upstream(_)) | None => Answer::plain(refusal.status(), refusal.detail()),
+    }
+}
+
+/// Answers a request that the gateway itself has done.
+pub(super) async fn answer(
+    session: &mut Session,
+    snapshot: &Snapshot,
+    route: RouteIndex,
+    quota: Option<&Quota>,
+    answer: otp::Answer,
+    now: Timestamp,
+) -> pingora::Result<()> {
+    let rules = &snapshot.policies.rules;
+    let mut fields = HeaderMap::with_capacity(FIELDS);
+    if let Some(quota) = quota {
+        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
+            fields.insert(header.name(), value);
+        });
+    }
+    let answer = Answer { status: answer.status, content_type: JSON, body: answer.body.into() };
+    write(session, answer, fields, &rules.cors).await
+}
+
+/// Tells a browser what a page of another origin may send to a route that has no backend to say it
+/// (Fetch, §3.3.3).
+pub(super) async fn preflight(session: &mut Session, snapshot: &Snapshot) -> pingora::Result<()> {
+    let mut fields = HeaderMap::with_capacity(FIELDS);
+    if snapshot.policies.rules.cors != Cors::Nobody {
+        fields.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+        fields
+            .insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, idempotency-key"));
+        fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+    let answer = Answer { status: StatusCode::NO_CONTENT, content_type: JSON, body: Bytes::new() };
+    write(session, answer, fields, &snapshot.policies.rules.cors).await
 }
 
 /// Answers a request whose backend did not.
@@ -181,9 +229,11 @@ async fn write(
     mut fields: HeaderMap,
     cors: &Cors,
 ) -> pingora::Result<()> {
-    // Without a length Pingora would close the connection to mark the end.
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
-    fields.insert(CONTENT_TYPE, answer.content_type);
+    if answer.status != StatusCode::NO_CONTENT {
+        // Without a length Pingora would close the connection to mark the end.
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
+        fields.insert(CONTENT_TYPE, answer.content_type);
+    }
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if *cors != Cors::Nobody {
         fields.extend(cors_headers(cors, session.req_header().headers.get(ORIGIN)));

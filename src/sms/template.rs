@@ -90,6 +90,7 @@ pub struct Templates {
     /// By their tags in lower case, the default among them.
     by_tag: BTreeMap<Box<str>, Texts>,
     stand_in: Box<str>,
+    subject: Box<str>,
 }
 
 /// One locale's texts.
@@ -134,7 +135,11 @@ impl Templates {
         let default = by_tag.get(DEFAULT).or_else(|| by_tag.values().next()).cloned();
         match default {
             Some(default) if faults.is_empty() => {
-                Ok(Templates { default, by_tag, stand_in: workshop.stand_in.into() })
+                let subject = match &*rules.brand {
+                    "" => "Your code".into(),
+                    brand => format!("{brand}: your code").into(),
+                };
+                Ok(Templates { default, by_tag, stand_in: workshop.stand_in.into(), subject })
             }
             Some(_) => Err(faults),
             None if sources.is_empty() => Err(vec![TemplateFault { locale: "".into(), wrong: Wrong::None }]),
@@ -157,6 +162,11 @@ impl Templates {
             text: text.text.replace(&*self.stand_in, code.expose_secret()).into(),
             segments: text.segments,
         }
+    }
+
+    /// What an e-mail is about. Without the code, which would show on a locked screen.
+    pub fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// RFC 4647 §3.4: the tag loses its subtags from the end until there is a template.

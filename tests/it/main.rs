@@ -19,6 +19,7 @@ mod harness;
 mod limits;
 mod logs;
 mod metrics;
+mod otp;
 mod paths;
 mod rejects;
 mod reload;

@@ -34,7 +34,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ),
     ("admin", &["gateway", "otp", "sms", "journal", "store", "telemetry", "clock", "decision"]),
     ("alert", &["journal", "http_client", "telemetry", "clock", "decision"]),
-    ("proxy", &["gateway", "telemetry", "clock", "decision"]),
+    ("proxy", &["gateway", "otp", "telemetry", "clock", "decision"]),
     ("gateway", &["otp", "sms", "store", "journal", "identity", "telemetry", "clock", "decision"]),
     ("config", &["otp", "sms", "store", "http_client", "identity", "decision"]),
     ("demo", &["clock", "decision"]),

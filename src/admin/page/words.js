@@ -106,6 +106,12 @@ export const KINDS = {
   store_up: { word: 'Store back', tone: 'good' },
   store_down: { word: 'Store away', tone: 'hot' },
   admin: { word: 'By an admin', tone: 'plain' },
+  code_sent: { word: 'Code sent', tone: 'plain' },
+  code_undelivered: { word: 'Code not sent', tone: 'warm' },
+  code_verified: { word: 'Code verified', tone: 'good' },
+  fraud: { word: 'Fraud suspected', tone: 'hot' },
+  provider_down: { word: 'Provider away', tone: 'hot' },
+  provider_up: { word: 'Provider back', tone: 'good' },
 };
 
 /** A kind in words; one that is newer than this page by its own name. */

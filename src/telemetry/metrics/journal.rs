@@ -37,7 +37,7 @@ pub struct JournalMetrics {
 
 impl JournalMetrics {
     /// The kinds of events, in the order of the journal's own.
-    pub const KINDS: [&str; 13] = [
+    pub const KINDS: [&str; 19] = [
         "limited",
         "blocked",
         "unblocked",
@@ -51,6 +51,12 @@ impl JournalMetrics {
         "store_up",
         "store_down",
         "admin",
+        "code_sent",
+        "code_undelivered",
+        "code_verified",
+        "fraud",
+        "provider_down",
+        "provider_up",
     ];
     /// Why keys are blocked, in the order of the journal's own.
     pub const REASONS: [&str; 4] = ["limit", "failures", "suspicion", "operator"];
