@@ -5,8 +5,6 @@ mod packed;
 
 use std::fmt;
 
-use smallvec::SmallVec;
-
 use crate::decision::key::KeyHash;
 use crate::decision::time::{Span, Timestamp};
 use crate::sms::DeliveryState;
@@ -47,7 +45,7 @@ pub struct Card {
     /// How often it was asked for.
     pub sends: u16,
     /// What became of the messages, by attempt; at most [`DELIVERIES_MAX`], the latest.
-    pub deliveries: SmallVec<[Delivery; 2]>,
+    pub deliveries: Vec<Delivery>,
 }
 
 /// What became of one attempt to send a code.
@@ -151,7 +149,7 @@ impl Card {
             attempts_max,
             used_at: None,
             sends: 1,
-            deliveries: SmallVec::new(),
+            deliveries: Vec::new(),
         }
     }
 

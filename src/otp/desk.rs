@@ -8,7 +8,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::card::{self, Card, Consumed, Delivery, Draft, Guess, Nonce, Noted, Opened, SEALED_MAX, Slot};
@@ -17,7 +16,7 @@ use crate::decision::key::KeyHash;
 use crate::decision::time::{Span, Timestamp};
 use crate::journal::{Amend, Journal, Unkept};
 use crate::store::Store;
-use crate::store::codes::{Claimed, CodesFault, NewRecord, Note, Record, Tried, Written};
+use crate::store::codes::{Claimed, CodesFault, NewRecord, Note, Record, Told, Tried, Written};
 
 /// Where codes are kept. A clone is another handle to the same.
 #[derive(Clone, Debug)]
@@ -159,9 +158,9 @@ impl Desk {
         };
         let most = card::DELIVERIES_MAX;
         Ok(match codes.note(slot.hash(), nonce.bytes(), &note, most, now).await? {
-            Some((record, true)) => Noted::Changed(card_of(record)?),
-            Some((_, false)) => Noted::Unchanged,
-            None => Noted::Unknown,
+            Told::News(record) => Noted::Changed(card_of(record)?),
+            Told::Known => Noted::Unchanged,
+            Told::Unknown => Noted::Unknown,
         })
     }
 
@@ -246,7 +245,7 @@ fn card_of(record: Record) -> Result<Card, DeskFault> {
         let (state, provider, message_id) = card::read_about(&about)?;
         Some(Delivery { attempt, provider, message_id, state, sent_at, changed_at })
     };
-    let deliveries: Option<SmallVec<[Delivery; 2]>> = notes.into_iter().map(delivery).collect();
+    let deliveries: Option<Vec<Delivery>> = notes.into_iter().map(delivery).collect();
     Ok(Card {
         nonce: Nonce::new(nonce),
         seed,

@@ -4,7 +4,6 @@
 //! by the store's clock there; here they are those of this gateway, moved so that what is left of a code is what the
 //! store says.
 
-use smallvec::SmallVec;
 use thiserror::Error;
 
 use super::shared::SharedStore;
@@ -41,7 +40,7 @@ pub struct Record {
     pub used_at: Option<Timestamp>,
     pub sends: u16,
     /// By their numbers.
-    pub notes: SmallVec<[Note; 2]>,
+    pub notes: Vec<Note>,
 }
 
 /// What is known of one attempt to deliver a code.
@@ -72,6 +71,16 @@ pub enum Tried {
     Used,
     Expired,
     Exhausted,
+    Unknown,
+}
+
+/// What became of a note.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Told {
+    News(Record),
+    /// That much was known.
+    Known,
+    /// There is no such code.
     Unknown,
 }
 
@@ -130,8 +139,7 @@ impl Codes<'_> {
         self.0.look_at_code(key, now).await
     }
 
-    /// Takes a note down, whose times have passed; with [`Record`] whether it says anything new. At most `most` are
-    /// kept, those of the highest numbers. None if there is no such code.
+    /// Takes a note down, whose times have passed. At most `most` are kept, those of the highest numbers.
     pub async fn note(
         &self,
         key: KeyHash,
@@ -139,7 +147,7 @@ impl Codes<'_> {
         note: &Note,
         most: usize,
         now: Timestamp,
-    ) -> Result<Option<(Record, bool)>, CodesFault> {
+    ) -> Result<Told, CodesFault> {
         self.0.note_on_code(key, nonce, note, most, now).await
     }
 

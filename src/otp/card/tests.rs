@@ -152,7 +152,7 @@ fn cards() -> impl Strategy<Value = Card> {
         attempts_max: numbers.1,
         used_at: times.2.map(Timestamp::from_micros),
         sends: numbers.2,
-        deliveries: deliveries.into(),
+        deliveries,
     })
 }
 

@@ -7,7 +7,7 @@
 -- ARGV[6]   how long ago it came to be so
 -- ARGV[7]   what else is known of it
 -- ARGV[8]   of how many attempts something is kept
--- returns   what is found: 0 nothing new, 1 it is taken down, 4 no such code; but for the last then the card
+-- returns   what is found: 0 nothing new; 1 it is taken down, then the card; 4 no such code
 local card, fault = held()
 if fault then return fault end
 if not card or ARGV[2] ~= card.nonce then return reply(UNKNOWN) end
@@ -15,7 +15,7 @@ if not card or ARGV[2] ~= card.nonce then return reply(UNKNOWN) end
 local field, began = 'd' .. ARGV[3], math.max(0, now_us - ARGV[5])
 if card[field] then
   local rank, first = struct.unpack('<BI7', card[field])
-  if ARGV[4] + 0 <= rank then return reply(0, card) end
+  if ARGV[4] + 0 <= rank then return reply(0) end
   began = first
 else
   local count, lowest = 0, 256
@@ -24,7 +24,7 @@ else
     if number then count, lowest = count + 1, math.min(lowest, number + 0) end
   end
   if count >= ARGV[8] + 0 then
-    if ARGV[3] + 0 < lowest then return reply(0, card) end
+    if ARGV[3] + 0 < lowest then return reply(0) end
     card['d' .. lowest] = nil
     call('HDEL', KEYS[1], 'd' .. lowest)
   end

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use smallvec::SmallVec;
 use tokio::time::timeout;
 
 use super::exchange::{Answer, garbage};
@@ -15,7 +14,7 @@ use super::{SharedStore, ahead_us, shift};
 use crate::decision::bytes::Reader;
 use crate::decision::key::KeyHash;
 use crate::decision::time::{Span, Timestamp};
-use crate::store::codes::{Claimed, CodesFault, NewRecord, Note, Record, Tried, Written};
+use crate::store::codes::{Claimed, CodesFault, NewRecord, Note, Record, Told, Tried, Written};
 use crate::store::remote::StoreError;
 use crate::store::remote::call::{Bundle, Script};
 
@@ -131,7 +130,7 @@ impl SharedStore {
         note: &Note,
         most: usize,
         now: Timestamp,
-    ) -> Result<Option<(Record, bool)>, CodesFault> {
+    ) -> Result<Told, CodesFault> {
         // The two clocks differ, but not in how long ago something was.
         let ago = |at: Timestamp| number(now.as_micros().saturating_sub(at.as_micros()));
         let args: Args<'_> = vec![
@@ -144,9 +143,9 @@ impl SharedStore {
             number(most as u64),
         ];
         self.step(&NOTE, (Kind::Code, key), args, now, |said| match said.word {
-            0 => Ok(Some((said.record()?, false))),
-            1 => Ok(Some((said.record()?, true))),
-            4 => Ok(None),
+            0 => Ok(Told::Known),
+            1 => Ok(Told::News(said.record()?)),
+            4 => Ok(Told::Unknown),
             _ => Err(said.strange()),
         })
         .await
@@ -290,7 +289,7 @@ impl Fields {
         shift(Timestamp::from_micros(us), self.ahead_us.saturating_neg())
     }
 
-    fn notes(&self) -> Option<SmallVec<[Note; 2]>> {
+    fn notes(&self) -> Option<Vec<Note>> {
         let numbered = self.map.iter().filter_map(|(field, value)| {
             let number = std::str::from_utf8(field.strip_prefix(b"d")?).ok()?.parse().ok()?;
             Some((number, value))
@@ -302,7 +301,7 @@ impl Fields {
             let about = reader.bytes(reader.len())?.to_vec();
             Some(Note { number, rank, began_at: self.here(began), changed_at: self.here(changed), about })
         };
-        let mut notes = numbered.map(note).collect::<Option<SmallVec<[Note; 2]>>>()?;
+        let mut notes = numbered.map(note).collect::<Option<Vec<Note>>>()?;
         notes.sort_unstable_by_key(|note| note.number);
         Some(notes)
     }

@@ -1,5 +1,7 @@
 //! The rules once more, by keeping all that ever happened in a list.
 
+use std::collections::BTreeMap;
+
 use tollgate::decision::key::KeyHash;
 use tollgate::decision::time::{Span, Timestamp};
 use tollgate::otp::Claim;
@@ -80,7 +82,7 @@ impl Model {
                 _ => None,
             }),
             sends: 1 + count(|event| matches!(event, Event::Resent { .. })) as u16,
-            deliveries: deliveries(story).into(),
+            deliveries: deliveries(story),
         })
     }
 
@@ -133,13 +135,17 @@ struct Play<'d> {
     run: u64,
     drafts: u64,
     place: String,
+    seen: Seen,
 }
 
+/// How often each step came to what.
+pub(super) type Seen = BTreeMap<&'static str, usize>;
+
 /// Plays random steps to a desk and to the model; slots and claims are of this run alone.
-pub(super) async fn agree(desk: &Desk, run: u64, steps: usize) {
+pub(super) async fn agree(desk: &Desk, run: u64, steps: usize) -> Seen {
     let dice = Dice::new(run + 1);
-    let mut play =
-        Play { desk, model: Model::default(), dice, now: START, run, drafts: 0, place: String::new() };
+    let (model, seen, place) = (Model::default(), Seen::new(), String::new());
+    let mut play = Play { desk, model, dice, now: START, run, drafts: 0, place, seen };
     for step in 0..steps {
         let gap_s = match play.dice.below(40) {
             0..=24 => 0,
@@ -162,9 +168,14 @@ pub(super) async fn agree(desk: &Desk, run: u64, steps: usize) {
             _ => play.claim(number).await,
         }
     }
+    play.seen
 }
 
 impl Play<'_> {
+    fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
     /// The nonce of the code that stands there, or now and then of another.
     fn nonce(&mut self, slot: u128) -> Nonce {
         let stands = self.model.card(slot, self.now).map(|card| card.nonce);
@@ -190,6 +201,7 @@ impl Play<'_> {
         };
         self.model.events.push((number, event));
         let opened = if is_open { Opened::Again } else { Opened::Fresh };
+        self.saw(if is_open { "again" } else { "fresh" });
         let expected = (self.model.card(number, now).unwrap(), opened);
         assert_eq!(self.desk.open(slot(number), draft, now).await, Ok(expected), "{}", self.place);
     }
@@ -208,6 +220,13 @@ impl Play<'_> {
                 Guess::Counted(self.model.card(number, self.now).unwrap())
             }
         };
+        self.saw(match expected {
+            Guess::Counted(_) => "counted",
+            Guess::Expired => "expired",
+            Guess::Exhausted => "exhausted",
+            Guess::Used => "used",
+            Guess::Unknown => "unknown",
+        });
         assert_eq!(self.desk.guess(slot(number), asked, self.now).await, Ok(expected), "{}", self.place);
     }
 
@@ -224,6 +243,7 @@ impl Play<'_> {
             }
             false => Consumed::Late,
         };
+        self.saw(if is_good { "first" } else { "late" });
         assert_eq!(self.desk.consume(slot(number), nonce, self.now).await, Ok(expected), "{}", self.place);
     }
 
@@ -250,6 +270,11 @@ impl Play<'_> {
             self.model.events.push((number, Event::Told(delivery.clone())));
             let after = self.model.card(number, self.now).unwrap();
             if after == before { Noted::Unchanged } else { Noted::Changed(after) }
+        });
+        self.saw(match expected {
+            Noted::Changed(_) => "changed",
+            Noted::Unchanged => "unchanged",
+            Noted::Unknown => "noted unknown",
         });
         let noted = self.desk.note(slot(number), nonce, delivery, self.now).await;
         assert_eq!(noted, Ok(expected), "{}", self.place);
@@ -286,6 +311,12 @@ impl Play<'_> {
                     Some((_, None)) => Claim::Pending,
                     Some((_, Some(bytes))) => Claim::Answered(bytes),
                 };
+                self.saw(match expected {
+                    Claim::Yours => "yours",
+                    Claim::Pending => "pending",
+                    Claim::Answered(_) => "answered",
+                    Claim::Mismatch => "mismatch",
+                });
                 let claimed = self.desk.claim(key, [print; 16], now, kept).await;
                 assert_eq!(claimed, Ok(expected), "{}", self.place);
             }
