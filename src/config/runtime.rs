@@ -10,6 +10,7 @@ use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
 use crate::http_client::HttpUrl;
 use crate::identity::UserRules;
+use crate::otp::spec::OtpSpec;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
 
 pub use super::file::admin::{Identifiers, Role};
@@ -30,6 +31,8 @@ pub struct Config {
     pub retention: Span,
     /// Who is told what happens, if anybody.
     pub webhook: Option<WebhookSpec>,
+    /// One-time codes, if a route has to do with them.
+    pub otp: Option<OtpSpec>,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
     /// What each route matches, as it was written, in the order of the file.
@@ -73,7 +76,7 @@ pub struct RouteText {
     pub methods: Box<str>,
     pub host: Option<Box<str>>,
     pub path: Box<str>,
-    /// The name of the upstream.
+    /// The name of the upstream, or `one-time codes: send`.
     pub upstream: Box<str>,
 }
 
