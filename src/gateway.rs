@@ -13,6 +13,7 @@ mod record;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,7 +54,7 @@ use crate::telemetry::{BlockLog, FailureLog, Metrics, RefusalLog, StoreGauges};
 
 /// Decides every request. Lives as long as the process; the policies come and go.
 pub struct Gateway {
-    store: Store,
+    store: Arc<Store>,
     clock: Clock,
     hasher: KeyHasher,
     metrics: Metrics,
@@ -142,7 +143,14 @@ impl Gateway {
     const BLOCK_LINES_A_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
     /// The blocks that the journal holds are in force from the first request on.
-    pub fn new(store: Store, clock: Clock, hasher: KeyHasher, metrics: Metrics, journal: Journal) -> Gateway {
+    pub fn new(
+        store: impl Into<Arc<Store>>,
+        clock: Clock,
+        hasher: KeyHasher,
+        metrics: Metrics,
+        journal: Journal,
+    ) -> Gateway {
+        let store = store.into();
         let refusals = RefusalLog::new(Gateway::REFUSAL_LINES_A_SECOND);
         let failures = FailureLog::new(Gateway::FAILURE_LINES_A_SECOND);
         let blocks = BlockLog::new(Gateway::BLOCK_LINES_A_SECOND);

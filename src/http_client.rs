@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::time::timeout;
 
-pub use url::{HttpUrl, HttpUrlFault};
+pub use url::{HttpUrl, HttpUrlFault, push_encoded};
 
 use url::Security;
 

@@ -1,4 +1,4 @@
-//! What lasts: blocks and events in one SQLite file, and the [`Book`] of blocks that requests ask.
+//! What lasts: blocks, events and one-time codes in one SQLite file, and the [`Book`] of blocks that requests ask.
 //!
 //! ```text
 //! note(event) ─► queue ─┐                                   ┌─► events, counts by hour
@@ -10,6 +10,8 @@
 //! **Nobody waits for the disk** but who wants to be sure of a block, and that for a second at most.
 //! The gateway decides by the book. When the disk fails, blocks hold in memory and are written once it
 //! is back; events are lost, and counted.
+//!
+//! Records of one-time codes ([`Journal::amend`]) are the other way about: what is not on disk is not done.
 //!
 //! **What the file gives away.** A copy or a backup of it must not be a list of customers: phone
 //! numbers, e-mails and users are sealed (AES-256-GCM) under a key that stands in another file, beside
@@ -26,6 +28,8 @@ mod feed;
 mod file;
 mod foreign;
 mod identifier;
+mod ledger;
+mod ledger_rows;
 mod outbox;
 mod parcel;
 mod query;
@@ -48,9 +52,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use self::file::{Place, Trouble};
+use self::ledger::Ledger;
 use self::queue::{Change, Changes, Queue, What};
 use self::seal::Sealer;
-use self::tidy::Kept;
+use self::tidy::{Held, Kept};
 use self::writer::Writer;
 use crate::clock::Clock;
 use crate::decision::key::KeyHash;
@@ -65,6 +70,7 @@ pub use self::event_rows::{EventCursor, EventRow};
 pub use self::feed::{Feed, Happening};
 pub use self::foreign::Adoption;
 pub use self::identifier::Identifier;
+pub use self::ledger::{Amend, RECORDS_MAX, Unkept};
 pub use self::outbox::{Lift, Outbox, Telling};
 pub use self::parcel::Parcels;
 pub use self::query::{EndedFilter, EventFilter, HourCount};
@@ -110,6 +116,7 @@ pub enum JournalError {
 struct Shared {
     queue: Queue,
     book: Book,
+    ledger: Ledger,
     outbox: Outbox,
     /// Up to where other gateways were heard before this process began.
     heard_up_to: Mutex<Option<Box<str>>>,
@@ -321,6 +328,7 @@ impl Journal {
     /// For once an hour.
     pub fn tidy(&self, now: Timestamp) {
         self.shared.book.forget_old(now);
+        self.shared.ledger.forget_old(now);
         self.shared.queue.ask_for_tidying(now);
     }
 
@@ -393,6 +401,7 @@ impl Shared {
         Shared {
             queue: Queue::new(),
             book: Book::new(),
+            ledger: Ledger::new(),
             outbox: Outbox::default(),
             heard_up_to: Mutex::default(),
             place: Place { folder: spec.folder, sealer, hash_check: spec.hash_check, pages_max },
@@ -403,6 +412,10 @@ impl Shared {
             late: Late::default(),
             feed: Feed::new(),
         }
+    }
+
+    fn held(&self) -> Held<'_> {
+        Held { sealer: &self.place.sealer, book: &self.book, ledger: &self.ledger }
     }
 
     fn set_up(&self, is_up: bool) {

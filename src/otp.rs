@@ -8,4 +8,9 @@
 //! The store holds a seed and never a code: `code = reject_sample(HMAC-SHA256(key, purpose, id, destination, seed))`. So a resend or
 //! another provider sends the same code, and a copy of the store tells nobody any.
 
+pub mod card;
+mod claims;
+pub mod desk;
 pub mod spec;
+
+pub use self::claims::{ANSWER_MAX, Claim};

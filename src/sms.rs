@@ -9,11 +9,13 @@
 //! A provider is one file behind [`SmsSender`]: it turns an [`Outbound`] into its request and its answer into an
 //! [`Outcome`]. Whether another one is asked is decided by the outcome alone, in one place.
 
+mod api;
 mod aws_sns;
 mod console;
 pub mod dispatch;
 mod http;
-mod mail;
+mod json;
+pub mod mail;
 mod messagebird;
 mod plivo;
 mod segments;
@@ -25,6 +27,7 @@ mod twilio;
 mod vonage;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::{HeaderMap, Method};
@@ -34,6 +37,8 @@ use secrecy::SecretString;
 use thiserror::Error;
 
 use crate::decision::time::Timestamp;
+use crate::http_client::HttpClient;
+use spec::{Kind, ProviderSpec};
 
 /// How a code gets to its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -321,4 +326,43 @@ pub trait SmsSender: Send + Sync + fmt::Debug {
 
     /// Checks who sent a receipt, and reads it. One receipt may report of several messages, and some report nothing.
     fn receipts(&self, request: &ReceiptRequest<'_>) -> Result<Vec<Report>, ReceiptFault>;
+}
+
+/// Why a provider cannot be, although the file is sound.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("provider {provider}: {reason}")]
+pub struct SenderFault {
+    provider: Box<str>,
+    reason: Box<str>,
+}
+
+impl SenderFault {
+    fn new(spec: &ProviderSpec, reason: &dyn fmt::Display) -> SenderFault {
+        SenderFault { provider: spec.name.clone(), reason: reason.to_string().into() }
+    }
+}
+
+/// The adapter of a provider. Does no I/O.
+pub fn sender(spec: &ProviderSpec, client: &Arc<HttpClient>) -> Result<Box<dyn SmsSender>, SenderFault> {
+    let (name, client) = (&*spec.name, Arc::clone(client));
+    Ok(match &spec.kind {
+        Kind::Twilio(twilio) => Box::new(twilio::Twilio::new(name, twilio, client)),
+        Kind::Vonage(vonage) => Box::new(vonage::Vonage::new(name, vonage, client)),
+        Kind::MessageBird(bird) => Box::new(messagebird::MessageBird::new(name, bird, client)),
+        Kind::AwsSns(sns) => Box::new(aws_sns::AwsSns::new(name, sns, client)),
+        Kind::Plivo(plivo) => Box::new(plivo::Plivo::new(name, plivo, client)),
+        Kind::Sinch(sinch) => Box::new(sinch::Sinch::new(name, sinch, client)),
+        Kind::Http(gateway) => Box::new(
+            http::HttpGateway::new(name, gateway, client).map_err(|fault| SenderFault::new(spec, &fault))?,
+        ),
+        Kind::Console => Box::new(console::Console::new(name)),
+        Kind::Smtp(_)
+        | Kind::SendGrid(_)
+        | Kind::Mailgun(_)
+        | Kind::Postmark(_)
+        | Kind::Ses(_)
+        | Kind::Resend(_) => {
+            return Err(SenderFault::new(spec, &format_args!("{} has no adapter", spec.kind.word())));
+        }
+    })
 }

@@ -1,6 +1,7 @@
 //! Where counters live: one atomic step for all charges of a request.
 
 mod batch;
+pub mod codes;
 pub mod durable;
 pub mod exchange;
 pub mod memory;
@@ -21,6 +22,7 @@ use crate::decision::tally::{Aftermath, Charge, Settlement, Tallies};
 use crate::decision::time::Timestamp;
 use crate::telemetry::StoreMetrics;
 
+use self::codes::Codes;
 use self::exchange::Exchange;
 use self::memory::MemoryStore;
 pub use self::shared::ScriptTime;
@@ -177,6 +179,14 @@ impl Store {
         match &self.0 {
             Place::Memory(_) => None,
             Place::Shared(shared) => Some(Exchange(shared)),
+        }
+    }
+
+    /// The one-time codes that gateways share. None if the store is this one's alone: they are in its journal then.
+    pub fn codes(&self) -> Option<Codes<'_>> {
+        match &self.0 {
+            Place::Memory(_) => None,
+            Place::Shared(shared) => Some(Codes(shared)),
         }
     }
 

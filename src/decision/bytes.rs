@@ -25,6 +25,13 @@ impl<'b> Reader<'b> {
         Some(bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 
+    /// The next `count` bytes as they are.
+    pub fn bytes(&mut self, count: usize) -> Option<&'b [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
     /// The next 16 bytes, as [`put_bits`] wrote them.
     pub fn bits(&mut self) -> Option<u128> {
         let (low, high) = (self.number(8)?, self.number(8)?);
@@ -55,6 +62,8 @@ mod tests {
         assert_eq!(reader.number(6), Some(0x0102_0304_0506));
         assert_eq!(reader.bits(), Some(u128::MAX - 7));
         assert_eq!(reader.number(2), None, "one byte is left");
+        assert_eq!(reader.bytes(2), None);
+        assert_eq!(Reader::new(&bytes).bytes(2), Some(&[0x06, 0x05][..]));
         assert_eq!(reader.number(1), Some(0xdc));
         assert!(reader.is_empty());
     }

@@ -88,6 +88,28 @@ impl HttpUrl {
         Ok(HttpUrl { uri, security: self.security })
     }
 
+    /// The same with a slash at its end, for servers to which that is another place.
+    pub fn as_folder(&self) -> Result<HttpUrl, HttpUrlFault> {
+        let text = format!("{}/", self.uri.to_string().trim_end_matches('/'));
+        let uri = text.parse().map_err(|_| HttpUrlFault::Malformed)?;
+        Ok(HttpUrl { uri, security: self.security })
+    }
+
+    /// `host[:port]`, as a `Host` header has it.
+    pub fn authority(&self) -> &str {
+        self.uri.authority().map_or("", |authority| authority.as_str())
+    }
+
+    /// Begins with a slash; escapes as they were written.
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    /// What [`HttpUrl::with_query`] put there, encoded; empty without any.
+    pub fn query(&self) -> &str {
+        self.uri.query().unwrap_or_default()
+    }
+
     pub(super) fn uri(&self) -> &Uri {
         &self.uri
     }
@@ -98,7 +120,7 @@ impl HttpUrl {
 }
 
 /// All but the unreserved characters of RFC 3986 §2.3 as escapes.
-fn push_encoded(text: &mut String, raw: &str) {
+pub fn push_encoded(text: &mut String, raw: &str) {
     for byte in raw.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
@@ -131,6 +153,16 @@ mod tests {
         let with = url.with_query(&query).unwrap();
         assert_eq!(with.to_string(), "http://[::1]:9180/x?a=1%20%26%202%3D%C3%A9%2F%3F%23&b.c=");
         assert_eq!(url.with_query(&[]).unwrap(), url);
+        assert_eq!((with.authority(), with.path()), ("[::1]:9180", "/x"));
+        assert_eq!(with.query(), "a=1%20%26%202%3D%C3%A9%2F%3F%23&b.c=");
+        assert_eq!(url.query(), "");
+    }
+
+    #[test]
+    fn a_folder_ends_with_a_slash() {
+        let folder = |text: &str| HttpUrl::parse(text).unwrap().as_folder().unwrap().to_string();
+        assert_eq!(folder("https://example.io/a/b"), "https://example.io/a/b/");
+        assert_eq!(folder("https://example.io"), "https://example.io/");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::block::{BlockId, BlockRecord, Ended};
 use super::book::Book;
 use super::file::{JournalFile, Trouble};
 use super::identifier::Identifier;
+use super::ledger_rows;
 use super::queue::{Change, What};
 use super::seal::{Purpose, Sealer};
 use crate::decision::block::Block;
@@ -72,11 +73,12 @@ impl std::fmt::Display for EndedCursor {
 }
 
 impl JournalFile {
-    /// Makes changes of the book in one transaction.
-    pub(super) fn change_blocks(&mut self, sealer: &Sealer, changes: &[Change]) -> Result<(), Trouble> {
+    /// Makes changes of book and ledger in one transaction.
+    pub(super) fn change(&mut self, sealer: &Sealer, changes: &[Change]) -> Result<(), Trouble> {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut put = change.prepare(PUT)?;
         let mut end = change.prepare(END)?;
+        let mut keep = change.prepare(ledger_rows::KEEP)?;
         for one in changes {
             match &one.what {
                 What::Put(record) => put_row(&mut put, sealer, record)?,
@@ -88,9 +90,10 @@ impl JournalFile {
                         ":by": by,
                     })?;
                 }
+                What::Keep(key, record) => ledger_rows::keep(&mut keep, *key, record)?,
             }
         }
-        drop((put, end));
+        drop((put, end, keep));
         Ok(change.commit()?)
     }
 
@@ -220,7 +223,7 @@ fn opened_text(sealer: &Sealer, sealed: &[u8]) -> Option<Box<str>> {
     String::from_utf8(sealer.open(Purpose::Spec, sealed)?).ok().map(String::into)
 }
 
-fn key_bytes(key: KeyHash) -> [u8; 16] {
+pub(super) fn key_bytes(key: KeyHash) -> [u8; 16] {
     key.as_u128().to_be_bytes()
 }
 
@@ -229,7 +232,7 @@ pub(super) fn micros(at: Timestamp) -> i64 {
     i64::try_from(at.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn time(micros: i64) -> Timestamp {
+pub(super) fn time(micros: i64) -> Timestamp {
     Timestamp::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 

@@ -4,6 +4,7 @@
 //! shard otherwise; neither allocates. Blocks that are over stay until their rule forgets them,
 //! for the next one of the key follows on them.
 
+mod glance;
 mod page;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hashbrown::HashTable;
 use parking_lot::RwLock;
 
+use self::glance::Glance;
 use super::block::{BlockId, BlockRecord, Reason};
 use crate::decision::block::Block;
 use crate::decision::key::KeyHash;
@@ -47,6 +49,9 @@ struct Entry {
     created_at: Timestamp,
     attempts: u32,
     reason: Reason,
+    /// Of the identifier in full, and of its mask.
+    full: Glance,
+    masked: Glance,
     record: Arc<BlockRecord>,
 }
 
@@ -287,7 +292,8 @@ impl Shard {
         let BlockRecord { key, reason, created_at, attempts, .. } = *record;
         let until = record.block.until;
         self.by_end.insert((until, key));
-        let entry = Entry { key, until, created_at, attempts, reason, record };
+        let (full, masked) = (Glance::of(record.identifier.expose()), Glance::of(record.identifier.masked()));
+        let entry = Entry { key, until, created_at, attempts, reason, full, masked, record };
         self.by_key.insert_unique(spread(key), entry, |entry| spread(entry.key));
         displaced
     }

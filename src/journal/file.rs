@@ -12,6 +12,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
+use super::ledger_rows;
 use super::seal::{Purpose, Sealer};
 use crate::decision::key::KeyHash;
 use crate::decision::time::Timestamp;
@@ -145,7 +146,7 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Whether the file was written under today's secrets; if not, its blocks are ended.
+    /// Whether the file was written under today's secrets; if not, its blocks are ended, and its records forgotten.
     fn recognise(&mut self, place: &Place, now: Timestamp) -> Result<(), Trouble> {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let noted = |name: &str| -> Result<Option<Vec<u8>>, rusqlite::Error> {
@@ -167,11 +168,12 @@ impl JournalFile {
         drop(note);
         if !is_hashed_alike || !is_sealed_alike {
             let ended = change.execute(schema::END_ALL, (now.as_micros().cast_signed(),))?;
+            ledger_rows::drop_all(&change)?;
             tracing::warn!(
                 ended,
                 hashed_alike = is_hashed_alike,
                 sealed_alike = is_sealed_alike,
-                "the journal was written under other secrets: its blocks cannot be matched to requests and have ended"
+                "the journal was written under other secrets: its blocks and codes cannot be matched to requests and have ended"
             );
         }
         change.commit()?;
@@ -248,7 +250,7 @@ fn check(connection: &Connection, path: &Path) -> Result<(), Trouble> {
     let checks: &[&str] = if size <= CHECKED_WHOLE_MAX {
         &["PRAGMA quick_check(1)"]
     } else {
-        &["PRAGMA quick_check('meta')", "PRAGMA quick_check('blocks')"]
+        &["PRAGMA quick_check('meta')", "PRAGMA quick_check('blocks')", "PRAGMA quick_check('codes')"]
     };
     for check in checks {
         let found: String = connection.query_row(check, [], |row| row.get(0))?;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::block::{BlockRecord, Ended};
 use super::event::Event;
+use super::ledger::Record;
 use crate::decision::key::KeyHash;
 use crate::decision::time::Timestamp;
 
@@ -17,7 +18,7 @@ use crate::decision::time::Timestamp;
 pub(super) const EVENTS_MAX: usize = 8192;
 /// So many events are written at once.
 pub(super) const BATCH: usize = 4096;
-/// So many blocks and ends of blocks wait at most.
+/// So many blocks, ends of blocks and records wait at most.
 const CHANGES_MAX: usize = 65_536;
 /// How long events wait for others to be written with.
 const LINGER: Duration = Duration::from_millis(50);
@@ -38,7 +39,7 @@ struct State {
 pub(super) struct Work {
     pub(super) events: Vec<Event>,
     pub(super) changes: Vec<Change>,
-    /// Changes were left out: the file must be made to agree with the book.
+    /// Changes were left out: the file must be made to agree with book and ledger.
     pub(super) is_behind: bool,
     pub(super) tidy: Option<Timestamp>,
     /// Up to where other gateways were heard.
@@ -50,7 +51,7 @@ pub(super) struct Work {
     pub(super) closers: Vec<oneshot::Sender<()>>,
 }
 
-/// A change to the blocks, in the order in which the book saw it.
+/// A change to blocks or records, in the order in which book and ledger saw it.
 #[derive(Debug)]
 pub(super) struct Change {
     pub(super) what: What,
@@ -62,6 +63,7 @@ pub(super) struct Change {
 pub(super) enum What {
     Put(Arc<BlockRecord>),
     End { key: KeyHash, at: Timestamp, how: Ended, by: Option<Box<str>> },
+    Keep(KeyHash, Record),
 }
 
 /// Blocks that one step of the book changes: the one, and the one that gave way to it.
@@ -85,8 +87,7 @@ impl Queue {
         true
     }
 
-    /// Runs a step of the book and puts in what it changed: the file sees changes in the order of
-    /// the book.
+    /// Runs a step of the book or the ledger and puts in what it changed: the file sees changes in their order.
     pub(super) fn push_changes<T>(&self, step: impl FnOnce() -> (T, Changes)) -> T {
         let mut state = self.state.lock();
         let (out, changes) = step();

@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod durability;
+mod ledger;
 mod privacy;
 mod queries;
 mod trouble;

@@ -9,6 +9,8 @@ use super::book::Book;
 use super::event::EventKind;
 use super::event_rows;
 use super::file::{JournalFile, Trouble};
+use super::ledger::Ledger;
+use super::ledger_rows;
 use super::seal::Sealer;
 use crate::decision::time::{Span, Timestamp};
 
@@ -33,7 +35,10 @@ pub(super) enum Chore {
     EndStrangers,
     /// One shard of the book is written.
     PutShard(usize),
+    /// One shard of the ledger is written.
+    PutRecords(usize),
     DropEndedBlocks(Timestamp),
+    DropRecords(Timestamp),
     DropEvents {
         kind: EventKind,
         before: Timestamp,
@@ -53,9 +58,35 @@ pub(super) enum Progress {
     More,
 }
 
-/// What makes the file agree with the book.
-pub(super) fn agreement(book: &Book) -> impl Iterator<Item = Chore> {
-    std::iter::once(Chore::EndStrangers).chain((0..book.shards()).map(Chore::PutShard))
+/// What the file is a copy of, and what it is sealed with.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'s> {
+    pub(super) sealer: &'s Sealer,
+    pub(super) book: &'s Book,
+    pub(super) ledger: &'s Ledger,
+}
+
+impl Chore {
+    /// Whether it is of those that [`agreement`] gives.
+    pub(super) fn is_of_agreement(self) -> bool {
+        match self {
+            Chore::EndStrangers | Chore::PutShard(_) | Chore::PutRecords(_) => true,
+            Chore::DropEndedBlocks(_)
+            | Chore::DropRecords(_)
+            | Chore::DropEvents { .. }
+            | Chore::DropOldEvents { .. }
+            | Chore::DropTooManyEvents
+            | Chore::Shrink
+            | Chore::Checkpoint => false,
+        }
+    }
+}
+
+/// What makes the file agree with book and ledger.
+pub(super) fn agreement(held: Held<'_>) -> impl Iterator<Item = Chore> + use<> {
+    let blocks = (0..held.book.shards()).map(Chore::PutShard);
+    let records = (0..held.ledger.shards()).map(Chore::PutRecords);
+    std::iter::once(Chore::EndStrangers).chain(blocks).chain(records)
 }
 
 /// The chores of one clean-up.
@@ -63,6 +94,7 @@ pub(super) fn clean_up(kept: Kept, now: Timestamp) -> VecDeque<Chore> {
     let failures = earlier(now, FAILURES_KEPT);
     VecDeque::from([
         Chore::DropEndedBlocks(now),
+        Chore::DropRecords(now),
         Chore::DropEvents { kind: EventKind::Failure, before: failures },
         Chore::DropEvents { kind: EventKind::Backoff, before: failures },
         Chore::DropOldEvents { before: earlier(now, kept.events) },
@@ -76,13 +108,16 @@ impl JournalFile {
     pub(super) fn step(
         &mut self,
         chore: Chore,
-        (sealer, book): (&Sealer, &Book),
+        held: Held<'_>,
         kept: Kept,
         now: Timestamp,
     ) -> Result<Progress, Trouble> {
+        let Held { sealer, book, ledger } = held;
         match chore {
             Chore::EndStrangers => self.end_strangers(book, now).map(|()| Progress::Done),
             Chore::PutShard(shard) => self.put_shard(sealer, book, shard).map(|()| Progress::Done),
+            Chore::PutRecords(shard) => self.put_records(ledger, shard).map(|()| Progress::Done),
+            Chore::DropRecords(now) => Ok(more_after(ledger_rows::drop_old(&self.connection, now, STEP)?)),
             Chore::DropEndedBlocks(now) => {
                 Ok(more_after(block_rows::drop_ended(&self.connection, earlier(now, ENDED_KEPT), STEP)?))
             }

@@ -99,11 +99,11 @@ impl Writer {
             let _ = self.attempt(|file, _| file.note_place(&place));
         }
         if work.is_behind {
-            self.chores.retain(|chore| !matches!(chore, Chore::EndStrangers | Chore::PutShard(_)));
-            self.chores.extend(tidy::agreement(&self.shared.book));
+            self.chores.retain(|chore| !chore.is_of_agreement());
+            self.chores.extend(tidy::agreement(self.shared.held()));
         }
         if let Some(now) = work.tidy {
-            self.chores.retain(|chore| matches!(chore, Chore::EndStrangers | Chore::PutShard(_)));
+            self.chores.retain(|chore| chore.is_of_agreement());
             self.chores.extend(tidy::clean_up(self.kept, now));
         }
         self.take_a_step();
@@ -115,7 +115,7 @@ impl Writer {
             return;
         }
         let watch = self.shared.clock.stopwatch();
-        let written = self.attempt(|file, shared| file.change_blocks(&shared.place.sealer, &changes));
+        let written = self.attempt(|file, shared| file.change(&shared.place.sealer, &changes));
         if written.is_some() {
             self.shared.metrics.committed(watch.elapsed());
             tell(changes.into_iter().filter_map(|change| change.done));
@@ -147,8 +147,7 @@ impl Writer {
             return;
         }
         let (kept, now) = (self.kept, self.shared.clock.now());
-        let step =
-            self.attempt(|file, shared| file.step(chore, (&shared.place.sealer, &shared.book), kept, now));
+        let step = self.attempt(|file, shared| file.step(chore, shared.held(), kept, now));
         match step {
             Some(Progress::More) => {}
             Some(Progress::Done) => {
@@ -186,12 +185,13 @@ impl Writer {
     }
 
     fn open_and_agree(&mut self) -> Result<(), Trouble> {
-        let Shared { place, book, clock, .. } = &*self.shared;
+        let Shared { place, book, ledger, clock, .. } = &*self.shared;
         let file = JournalFile::open(place, clock.now())?;
         let mut agrees = false;
         if !self.is_loaded {
-            let was_blank = book.is_blank();
+            let was_blank = book.is_blank() && ledger.is_blank();
             agrees = file.load(&place.sealer, book, clock.now())? && was_blank;
+            file.load_records(ledger, clock.now())?;
             *self.shared.heard_up_to.lock() = file.take_place()?;
             self.is_loaded = true;
         }
@@ -199,13 +199,13 @@ impl Writer {
         if agrees { Ok(()) } else { self.agree() }
     }
 
-    /// Makes the file agree with the book.
+    /// Makes the file agree with book and ledger.
     fn agree(&mut self) -> Result<(), Trouble> {
         let (kept, now) = (self.kept, self.shared.clock.now());
         let shared = Arc::clone(&self.shared);
         let Some(file) = &mut self.file else { return Ok(()) };
-        for chore in tidy::agreement(&shared.book) {
-            file.step(chore, (&shared.place.sealer, &shared.book), kept, now)?;
+        for chore in tidy::agreement(shared.held()) {
+            file.step(chore, shared.held(), kept, now)?;
         }
         Ok(())
     }

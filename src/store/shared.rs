@@ -3,6 +3,7 @@
 
 mod attempts;
 mod breaker;
+mod codes;
 mod deny;
 mod exchange;
 mod watch;

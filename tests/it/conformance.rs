@@ -26,6 +26,7 @@ use super::harness::upstash::Upstash;
 
 /// Patient: a slow machine must not look like a store that disagrees.
 const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const UPSTASH_TOKEN: &str = "a token";
 const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 pub(crate) fn memory() -> Store {
@@ -47,9 +48,15 @@ pub(crate) fn node(url: &str) -> Place {
     Place::Redis(RedisPlace::Single(RedisUrl::parse(&url.to_owned().into()).expect("a URL")))
 }
 
-fn cluster(urls: &[String]) -> Place {
+pub(crate) fn cluster(urls: &[String]) -> Place {
     let nodes = urls.iter().map(|url| RedisUrl::parse(&url.clone().into()).expect("a URL"));
     Place::Redis(RedisPlace::Cluster(nodes.collect()))
+}
+
+/// A database behind a REST interface.
+pub(crate) fn rest(url: &str) -> Place {
+    let url = UpstashUrl::parse(url).expect("a URL");
+    Place::Upstash { url, token: UPSTASH_TOKEN.to_owned().into() }
 }
 
 /// The verdicts, what is left in each window, when it returns, when to try again, what is reserved.
@@ -299,9 +306,8 @@ async fn a_cluster_answers_as_memory_does() {
 #[tokio::test]
 async fn upstash_answers_as_memory_does() {
     let server = RedisServer::start().await;
-    let upstash = Upstash::start(server.address(), "a token").await;
-    let url = UpstashUrl::parse(&upstash.url()).expect("a URL");
-    let store = shared(Place::Upstash { url, token: "a token".to_owned().into() }, ScriptTime::Caller);
+    let upstash = Upstash::start(server.address(), UPSTASH_TOKEN).await;
+    let store = shared(rest(&upstash.url()), ScriptTime::Caller);
     agree(&store, Shape::Any, 40, 100).await;
 }
 

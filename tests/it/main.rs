@@ -12,6 +12,7 @@ mod config;
 mod conformance;
 mod dashboard;
 mod demo;
+mod desk;
 mod failures;
 mod forwarding;
 mod harness;

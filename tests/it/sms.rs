@@ -1,6 +1,7 @@
 //! The providers' adapters, each before a fake of its provider.
 
 mod aws_sns;
+mod common;
 mod hostile;
 mod http;
 mod mailgun;

@@ -5,9 +5,14 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::num::NonZero;
 use std::sync::Arc;
+use std::sync::atomic::Ordering as AtomicOrdering;
 
-use super::{Book, Entry};
+use memchr::memchr2_iter;
+
+use super::glance::Glance;
+use super::{Book, Entry, Padded};
 use crate::decision::time::Timestamp;
 use crate::journal::block::{BlockId, BlockRecord, Reason};
 
@@ -56,9 +61,9 @@ pub struct BlockQuery<'a> {
 /// A place in a sorted list of blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockPlace {
-    /// What the block there is sorted by, if it is a number.
+    /// What the block there is sorted by; of a text, its beginning.
     pub number: u64,
-    /// The same if it is a text.
+    /// The whole of it if it is a text.
     pub text: Box<str>,
     pub id: BlockId,
 }
@@ -79,6 +84,9 @@ impl BlockFilter<'_> {
         if search.is_none() && key_kind.is_none() && route.is_none() && policy.is_none() {
             return true;
         }
+        if search.is_some_and(|search| !self.sight.may_find(Glance::of(search), entry)) {
+            return false;
+        }
         let record = &*entry.record;
         key_kind.is_none_or(|kind| *record.key_kind == *kind)
             && route.is_none_or(|route| record.route.as_deref() == Some(route))
@@ -96,6 +104,21 @@ impl Sight {
         }
     }
 
+    fn glance(self, entry: &Entry) -> Glance {
+        match self {
+            Sight::Masked => entry.masked,
+            Sight::Full => entry.full,
+        }
+    }
+
+    /// Whether [`Sight::finds`] may find it; only a no is certain.
+    fn may_find(self, search: Glance, entry: &Entry) -> bool {
+        match self {
+            Sight::Masked => entry.masked.may_hold(search) || entry.full.may_hold(search),
+            Sight::Full => entry.full.may_hold(search),
+        }
+    }
+
     /// Who sees masks only finds what they show, and what he knows already.
     fn finds(self, search: &str, record: &BlockRecord) -> bool {
         has_within(self.of(record), search)
@@ -105,12 +128,13 @@ impl Sight {
     }
 }
 
+/// Whether `search` stands in a text, in either case of its ASCII letters.
 fn has_within(text: &str, search: &str) -> bool {
-    let Some(&first) = search.as_bytes().first() else { return true };
     let (text, search) = (text.as_bytes(), search.as_bytes());
-    let first = first.to_ascii_lowercase();
-    text.windows(search.len())
-        .any(|window| window[0].to_ascii_lowercase() == first && window.eq_ignore_ascii_case(search))
+    let Some(first) = search.first() else { return true };
+    let (lower, upper) = (first.to_ascii_lowercase(), first.to_ascii_uppercase());
+    memchr2_iter(lower, upper, text)
+        .any(|at| text.get(at..at + search.len()).is_some_and(|found| found.eq_ignore_ascii_case(search)))
 }
 
 impl BlockQuery<'_> {
@@ -119,7 +143,7 @@ impl BlockQuery<'_> {
             BlockSort::CreatedAt => entry.created_at.as_micros(),
             BlockSort::ExpiresAt => entry.until.as_micros(),
             BlockSort::Attempts => u64::from(entry.attempts),
-            BlockSort::Identifier => 0,
+            BlockSort::Identifier => self.filter.sight.glance(entry).head,
         }
     }
 
@@ -129,7 +153,10 @@ impl BlockQuery<'_> {
             BlockSort::CreatedAt => (record.created_at.as_micros(), ""),
             BlockSort::ExpiresAt => (record.block.until.as_micros(), ""),
             BlockSort::Attempts => (u64::from(record.attempts), ""),
-            BlockSort::Identifier => (0, self.filter.sight.of(record)),
+            BlockSort::Identifier => {
+                let text = self.filter.sight.of(record);
+                (Glance::of(text).head, text)
+            }
         };
         BlockPlace { number, text: text.into(), id: record.id }
     }
@@ -161,43 +188,75 @@ impl BlockQuery<'_> {
 }
 
 impl Book {
+    /// With so many, the walk is shared between threads.
+    const MANY: usize = 50_000;
+    const THREADS_MAX: usize = 4;
+
     /// One page of the blocks in force. Looks at all of them: not for an async thread.
     pub fn page(&self, query: &BlockQuery<'_>, now: Timestamp) -> Vec<Arc<BlockRecord>> {
-        let mut best: BinaryHeap<Candidate<'_>> = BinaryHeap::new();
-        for shard in &self.shards {
-            let shard = shard.0.read();
-            for entry in shard.by_key.iter().filter(|entry| entry.until > now) {
-                let number = query.number(entry);
-                let is_full = best.len() >= query.limit;
-                let is_behind = |last: &Candidate<'_>| {
-                    let of_last = || (query.filter.sight.of(&last.record), last.record.id);
-                    query.compare(number, &entry.record, last.number, of_last) != Ordering::Less
-                };
-                if is_full && best.peek().is_none_or(is_behind) {
-                    continue;
-                }
-                if !query.is_after(number, &entry.record) || !query.filter.admits(entry) {
-                    continue;
-                }
-                if is_full {
-                    best.pop();
-                }
-                best.push(Candidate { query, number, record: Arc::clone(&entry.record) });
-            }
-        }
-        best.into_sorted_vec().into_iter().map(|candidate| candidate.record).collect()
+        let mut best = self.walk(|shards| best_of(shards, query, now));
+        best.sort_unstable();
+        best.truncate(query.limit);
+        best.into_iter().map(|candidate| candidate.record).collect()
     }
 
     /// All blocks in force that a filter admits, in no order.
     pub fn matching(&self, filter: &BlockFilter<'_>, now: Timestamp) -> Vec<Arc<BlockRecord>> {
-        let mut found = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.0.read();
-            let admitted = shard.by_key.iter().filter(|entry| entry.until > now && filter.admits(entry));
-            found.extend(admitted.map(|entry| Arc::clone(&entry.record)));
-        }
-        found
+        self.walk(|shards| {
+            let mut found = Vec::new();
+            for shard in shards {
+                let shard = shard.0.read();
+                let admitted = shard.by_key.iter().filter(|entry| entry.until > now && filter.admits(entry));
+                found.extend(admitted.map(|entry| Arc::clone(&entry.record)));
+            }
+            found
+        })
     }
+
+    /// What is found in all shards, in no order.
+    fn walk<T: Send>(&self, find: impl Fn(&[Padded]) -> Vec<T> + Sync) -> Vec<T> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(Book::THREADS_MAX);
+        if threads == 1 || self.held.load(AtomicOrdering::Acquire) < Book::MANY {
+            return find(&self.shards);
+        }
+        std::thread::scope(|scope| {
+            let parts = self.shards.chunks(self.shards.len().div_ceil(threads));
+            let walks: Vec<_> = parts.map(|shards| scope.spawn(|| find(shards))).collect();
+            let found = walks.into_iter().map(|walk| match walk.join() {
+                Ok(found) => found,
+                // A part of a list must not pass for the whole.
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            found.flatten().collect()
+        })
+    }
+}
+
+/// Those of some shards that could be on the page.
+fn best_of<'q>(shards: &[Padded], query: &'q BlockQuery<'q>, now: Timestamp) -> Vec<Candidate<'q>> {
+    let mut best: BinaryHeap<Candidate<'q>> = BinaryHeap::new();
+    for shard in shards {
+        let shard = shard.0.read();
+        for entry in shard.by_key.iter().filter(|entry| entry.until > now) {
+            let number = query.number(entry);
+            let is_full = best.len() >= query.limit;
+            let is_behind = |last: &Candidate<'_>| {
+                let of_last = || (query.filter.sight.of(&last.record), last.record.id);
+                query.compare(number, &entry.record, last.number, of_last) != Ordering::Less
+            };
+            if is_full && best.peek().is_none_or(is_behind) {
+                continue;
+            }
+            if !query.is_after(number, &entry.record) || !query.filter.admits(entry) {
+                continue;
+            }
+            if is_full {
+                best.pop();
+            }
+            best.push(Candidate { query, number, record: Arc::clone(&entry.record) });
+        }
+    }
+    best.into_vec()
 }
 
 impl Ord for Candidate<'_> {

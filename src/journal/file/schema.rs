@@ -11,7 +11,7 @@ pub(in crate::journal) const AT_SHIFT: u32 = 10;
 pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// Step n makes version n+1 of version n. Steps are never edited: files that they made exist.
-pub(super) const STEPS: [&str; 3] = [
+pub(super) const STEPS: [&str; 4] = [
     "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT INTO meta (name, value) VALUES ('event_rows', 0);
@@ -94,6 +94,15 @@ ALTER TABLE events ADD COLUMN node INTEGER;
     "
 -- Operators look attackers up by their address.
 CREATE INDEX events_client ON events (client) WHERE client IS NOT NULL;
+",
+    "
+-- Small records that nobody is answered about before they are here: one-time codes.
+CREATE TABLE codes (
+    slot BLOB PRIMARY KEY,
+    until INTEGER NOT NULL,
+    packed BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX codes_until ON codes (until);
 ",
 ];
 

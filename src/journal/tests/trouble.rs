@@ -168,7 +168,8 @@ async fn a_file_from_before_events_had_a_gateway_is_brought_up() {
     let connection = rusqlite::Connection::open(desk.file("journal.db")).unwrap();
     connection
         .execute_batch(
-            "ALTER TABLE events DROP COLUMN node; DROP INDEX events_client; PRAGMA user_version = 1",
+            "ALTER TABLE events DROP COLUMN node; DROP INDEX events_client; DROP TABLE codes;
+             PRAGMA user_version = 1",
         )
         .unwrap();
     connection.close().unwrap();

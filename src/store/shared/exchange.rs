@@ -80,7 +80,7 @@ impl SharedStore {
             }
             args.push(notice.sealed.clone());
         }
-        let mut answer = Answer(self.ask(&TELL, args).await?.into_iter());
+        let mut answer = Answer::of(self.ask(&TELL, args).await?);
         Ok(Told { epoch: Epoch(answer.bytes()?.into()), crowded: answer.number()? })
     }
 
@@ -93,7 +93,7 @@ impl SharedStore {
         let place = since.map(|since| since.to_string()).unwrap_or_default();
         let sealed_max = SEALED_MAX.to_string();
         let args = [&*place, own, ENTRIES, &sealed_max].iter().map(|arg| arg.as_bytes().to_vec()).collect();
-        let mut answer = Answer(self.ask(&HEAR, args).await?.into_iter());
+        let mut answer = Answer::of(self.ask(&HEAR, args).await?);
         let now = answer.time()?;
         let epoch = answer.bytes_or_nil()?.map(|epoch| Epoch(epoch.into()));
         let (newest, upto) = (answer.cursor()?, answer.cursor()?);
@@ -124,7 +124,7 @@ impl SharedStore {
         let rest = [MARKS, &*sealed_max, KEPT_MS, reading];
         let mut args: Vec<Vec<u8>> = vec![from.to_vec()];
         args.extend(rest.iter().map(|arg| arg.as_bytes().to_vec()));
-        let mut answer = Answer(self.ask(&PAGE, args).await?.into_iter());
+        let mut answer = Answer::of(self.ask(&PAGE, args).await?);
         let now = answer.time()?;
         let next = Some(answer.bytes()?).filter(|next| next != b"0").map(|next| Scan(next.into()));
         let (mut heard, mut strange) = (Vec::new(), 0);
@@ -166,14 +166,18 @@ fn key_of(field: &[u8]) -> Option<KeyHash> {
 }
 
 /// The pieces that are not read yet.
-struct Answer(std::vec::IntoIter<Piece>);
+pub(super) struct Answer(std::vec::IntoIter<Piece>);
 
 impl Answer {
-    fn is_over(&self) -> bool {
+    pub(super) fn of(pieces: Vec<Piece>) -> Answer {
+        Answer(pieces.into_iter())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         self.0.as_slice().is_empty()
     }
 
-    fn number(&mut self) -> Result<u64, StoreError> {
+    pub(super) fn number(&mut self) -> Result<u64, StoreError> {
         match self.0.next() {
             Some(Piece::Int(number)) => u64::try_from(number).map_err(|_| garbage("a number below zero")),
             Some(Piece::Bytes(_) | Piece::Nil) | None => Err(garbage("no number where one should be")),
@@ -188,11 +192,11 @@ impl Answer {
         }
     }
 
-    fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, StoreError> {
         self.bytes_or_nil()?.ok_or_else(|| garbage("nothing where a text should be"))
     }
 
-    fn time(&mut self) -> Result<Timestamp, StoreError> {
+    pub(super) fn time(&mut self) -> Result<Timestamp, StoreError> {
         let (seconds, micros) = (self.number()?, self.number()?);
         Ok(Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(micros)))
     }
@@ -222,6 +226,6 @@ impl Answer {
     }
 }
 
-fn garbage(what: &str) -> StoreError {
+pub(super) fn garbage(what: &str) -> StoreError {
     StoreError::Garbage(what.into())
 }

@@ -17,6 +17,8 @@ pub enum Dropped {
     Events,
     /// Blocks and their ends: in force all the same, and written once the disk takes them.
     Blocks,
+    /// Steps with one-time codes: none was taken, as far as anybody was told.
+    Codes,
 }
 
 /// The metrics of the journal. A clone is another handle to the same.
@@ -25,7 +27,7 @@ pub struct JournalMetrics {
     up: IntGauge,
     queue: IntGauge,
     broken_files: IntCounter,
-    dropped: [IntCounter; 2],
+    dropped: [IntCounter; 3],
     events: [IntCounter; JournalMetrics::KINDS.len()],
     blocks: [IntGauge; JournalMetrics::REASONS.len()],
     blocks_started: [IntCounter; JournalMetrics::REASONS.len()],
@@ -59,7 +61,7 @@ impl JournalMetrics {
         let counters = |name, help, label| Family::new(registry, name, help, [label], IntCounter::with_opts);
         let dropped = counters(
             "tollgate_journal_dropped_total",
-            "What was not on disk in time: events are lost, blocks are in force and written later.",
+            "What was not on disk in time: events are lost, blocks are in force and written later, codes are refused.",
             "what",
         )?;
         let events = counters("tollgate_journal_events_total", "Events written, by kind.", "kind")?;
@@ -82,7 +84,7 @@ impl JournalMetrics {
                 "tollgate_journal_broken_files_total",
                 "Journals that were found broken and moved aside.",
             )?,
-            dropped: ["events", "blocks"].map(|what| dropped.child([what])),
+            dropped: ["events", "blocks", "codes"].map(|what| dropped.child([what])),
             events: JournalMetrics::KINDS.map(|kind| events.child([kind])),
             blocks: JournalMetrics::REASONS.map(|reason| blocks.child([reason])),
             blocks_started: JournalMetrics::REASONS.map(|reason| started.child([reason])),

@@ -4,11 +4,12 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::wire::{Framing, RequestHead, Wire, in_chunks};
 use super::{Headers, PATIENCE};
@@ -68,7 +69,16 @@ enum Manner {
     Half,
     HangUp,
     Stall,
+    /// After the head a blank now and then, for ever.
+    Drip,
+    /// Bytes that are no HTTP, then the end.
+    Garbage,
+    /// As many bytes of content as the head says, made while they are sent.
+    Huge(usize),
 }
+
+/// Often enough that a reader never thinks the connection dead, seldom enough to cost nothing.
+const DRIP: Duration = Duration::from_millis(20);
 
 impl Reply {
     pub(crate) fn new(status: u16) -> Reply {
@@ -87,6 +97,11 @@ impl Reply {
     /// Never answers, and keeps the connection until the other side gives up.
     pub(crate) fn stall() -> Reply {
         Reply { manner: Manner::Stall, ..Reply::new(0) }
+    }
+
+    /// Sends what no HTTP parser takes, and closes.
+    pub(crate) fn garbage() -> Reply {
+        Reply { manner: Manner::Garbage, ..Reply::new(0) }
     }
 
     /// Adds a header line. Content-Length and Transfer-Encoding are the harness's own.
@@ -110,6 +125,16 @@ impl Reply {
         Reply { manner: Manner::Half, ..self }
     }
 
+    /// Sends the head, and then blanks in place of the body, one by one and without end.
+    pub(crate) fn drip(self) -> Reply {
+        Reply { manner: Manner::Drip, ..self }
+    }
+
+    /// Sends this many bytes in place of the body, and holds none of them.
+    pub(crate) fn huge(self, bytes: usize) -> Reply {
+        Reply { manner: Manner::Huge(bytes), ..self }
+    }
+
     /// Does nothing about the request, received and recorded, before the gate opens.
     pub(crate) fn after(self, gate: &Gate) -> Reply {
         Reply { gate: Some(gate.clone()), ..self }
@@ -121,10 +146,11 @@ impl Reply {
             head += &format!("{name}: {value}\r\n");
         }
         match self.manner {
-            Manner::Chunked(_) => head += "transfer-encoding: chunked\r\n",
+            Manner::Chunked(_) | Manner::Drip => head += "transfer-encoding: chunked\r\n",
+            Manner::Huge(bytes) => head += &format!("content-length: {bytes}\r\n"),
             Manner::Whole | Manner::Half if matches!(self.status, 204 | 304) => {}
             Manner::Whole | Manner::Half => head += &format!("content-length: {}\r\n", self.body.len()),
-            Manner::HangUp | Manner::Stall => {}
+            Manner::HangUp | Manner::Stall | Manner::Garbage => {}
         }
         head + "\r\n"
     }
@@ -144,6 +170,7 @@ struct Ledger {
     received: watch::Sender<Vec<Received>>,
     connections: AtomicUsize,
     broken: AtomicUsize,
+    huge_bytes: AtomicUsize,
 }
 
 impl Backend {
@@ -169,6 +196,7 @@ impl Backend {
             received: watch::Sender::new(Vec::new()),
             connections: AtomicUsize::new(0),
             broken: AtomicUsize::new(0),
+            huge_bytes: AtomicUsize::new(0),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&ledger)));
         Backend { addr, ledger, accepting }
@@ -218,6 +246,11 @@ impl Backend {
     pub(crate) fn broken(&self) -> usize {
         self.ledger.broken.load(Ordering::Acquire)
     }
+
+    /// How much of all huge replies the other side's sockets took.
+    pub(crate) fn huge_bytes(&self) -> usize {
+        self.ledger.huge_bytes.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Backend {
@@ -253,7 +286,7 @@ async fn converse(wire: &mut Wire, connection: usize, ledger: &Ledger) -> io::Re
             gate.passed().await;
         }
         // A peer that is gone before its answer is no concern of the request that it sent.
-        let written = answer(wire, &method, &reply).await;
+        let written = answer(wire, &method, &reply, ledger).await;
         if !written.unwrap_or(false) {
             return Ok(());
         }
@@ -282,7 +315,7 @@ async fn receive(wire: &mut Wire, connection: usize) -> io::Result<Option<Receiv
 }
 
 /// Writes the reply; whether the connection can carry another request.
-async fn answer(wire: &mut Wire, method: &str, reply: &Reply) -> io::Result<bool> {
+async fn answer(wire: &mut Wire, method: &str, reply: &Reply, ledger: &Ledger) -> io::Result<bool> {
     let mut message = reply.head().into_bytes();
     let with_body = method != "HEAD" && !matches!(reply.status, 204 | 304);
     match reply.manner {
@@ -290,6 +323,18 @@ async fn answer(wire: &mut Wire, method: &str, reply: &Reply) -> io::Result<bool
         Manner::Stall => {
             wire.end().await?;
             return Ok(false);
+        }
+        Manner::Garbage => {
+            wire.write(GARBAGE).await?;
+            return Ok(false);
+        }
+        Manner::Drip => {
+            wire.write(&message).await?;
+            return drip(wire).await;
+        }
+        Manner::Huge(bytes) => {
+            wire.write(&message).await?;
+            return pour(wire, bytes, ledger).await;
         }
         Manner::Half => message.extend_from_slice(&reply.body[..reply.body.len() / 2]),
         Manner::Whole if with_body => message.extend_from_slice(&reply.body),
@@ -302,4 +347,27 @@ async fn answer(wire: &mut Wire, method: &str, reply: &Reply) -> io::Result<bool
         .iter()
         .any(|(name, value)| name.eq_ignore_ascii_case("connection") && value.eq_ignore_ascii_case("close"));
     Ok(!asked_to_close && !matches!(reply.manner, Manner::Half))
+}
+
+/// No status line, but control bytes, and no UTF-8.
+const GARBAGE: &[u8] = b"\x16\x03\x01\x00\xff\xfe\n\x80\x81{}\r\n\r\n\x00\x07\x1b";
+
+/// Never ends by itself.
+async fn drip(wire: &mut Wire) -> io::Result<bool> {
+    loop {
+        wire.write(b"1\r\n \r\n").await?;
+        sleep(DRIP).await;
+    }
+}
+
+async fn pour(wire: &mut Wire, bytes: usize, ledger: &Ledger) -> io::Result<bool> {
+    let block = [b' '; 16 * 1024];
+    let mut left = bytes;
+    while left > 0 {
+        let now = left.min(block.len());
+        wire.write(&block[..now]).await?;
+        ledger.huge_bytes.fetch_add(now, Ordering::AcqRel);
+        left -= now;
+    }
+    Ok(true)
 }

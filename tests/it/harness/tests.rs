@@ -83,6 +83,31 @@ async fn broken_answers_are_errors_and_broken_requests_are_counted() {
 }
 
 #[tokio::test]
+async fn a_drip_never_ends_garbage_is_none_and_nobody_holds_what_is_huge() {
+    let backend = Backend::start(|_| Reply::json(200, "").drip()).await;
+    let mut client = Client::connect(backend.addr()).await;
+    client.send_raw(b"GET /drip HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let whole = tokio::time::timeout(std::time::Duration::from_millis(300), client.answer_to("GET")).await;
+    assert!(whole.is_err(), "a drip came to an end: {whole:?}");
+
+    backend.answer_by(|_| Reply::garbage());
+    let mut client = Client::connect(backend.addr()).await;
+    assert!(client.request("GET", "/garbage").try_send().await.is_err());
+
+    backend.answer_by(|_| Reply::json(200, "").huge(3_000_001));
+    let mut client = Client::connect(backend.addr()).await;
+    assert_eq!(client.request("GET", "/huge").send().await.text().len(), 3_000_001);
+    assert_eq!(backend.huge_bytes(), 3_000_001);
+    drop(client);
+    backend.answer_by(|_| Reply::json(200, "").huge(200 << 20));
+    let mut client = Client::connect(backend.addr()).await;
+    client.send_raw(b"GET /huge HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    backend.wait_for(4).await;
+    drop(client);
+    assert!(backend.huge_bytes() < 100 << 20, "nobody read it, and it was sent: {}", backend.huge_bytes());
+}
+
+#[tokio::test]
 async fn a_stopped_backend_comes_back_on_its_address() {
     let backend = Backend::start(|_| Reply::stall()).await;
     let addr = backend.addr();

@@ -113,3 +113,47 @@ fn each_filter_holds() {
     assert_eq!(count(BlockFilter { search: Some("P***"), ..masked }), 6);
     assert_eq!(count(BlockFilter { search: Some("Person3"), ..masked }), 1, "who knows it finds it");
 }
+
+#[test]
+fn a_large_book_is_walked_by_several_and_told_the_same() {
+    let book = Book::bounded(64, 200_000);
+    let count = Book::MANY as u64 + 1000;
+    for number in 0..count {
+        book.put(record(number, number % 777, 1000 + number, 1, (number % 200) as u8, Reason::Limit), NOW);
+    }
+    let filter = BlockFilter { sight: Sight::Full, search: Some("person19"), ..BlockFilter::default() };
+    // 19 and 190 to 199.
+    let expected = (0..count).filter(|number| number % 200 == 19 || number % 200 >= 190).count();
+    assert_eq!(book.matching(&filter, NOW).len(), expected);
+    let query =
+        BlockQuery { filter, sort: BlockSort::ExpiresAt, is_descending: true, after: None, limit: 5000 };
+    let pages = all_pages(&book, query);
+    assert_eq!(pages.len(), expected);
+    let mut once = pages.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_search_finds_what_reading_every_text_would(
+        who in prop::collection::vec(0_u8..40, 0..40),
+        search in "(?i)(p|pe|per|person[0-9]?|n[0-9]{1,2}|\\*|P\\*|[0-9]|xy)",
+        sight in prop::sample::select(vec![Sight::Masked, Sight::Full]),
+    ) {
+        let book = Book::bounded(4, 1000);
+        let records: Vec<_> = (0..).zip(&who).map(|(number, &who)| record(number, 1, 1000, 1, who, Reason::Limit)).collect();
+        for record in &records {
+            book.put(Arc::clone(record), NOW);
+        }
+        let filter = BlockFilter { search: Some(&search), sight, ..BlockFilter::default() };
+        let finds = |record: &&Arc<BlockRecord>| {
+            sight.of(record).to_lowercase().contains(&search.to_lowercase())
+                || record.identifier.expose() == search
+        };
+        prop_assert_eq!(book.matching(&filter, NOW).len(), records.iter().filter(finds).count());
+    }
+}
