@@ -349,12 +349,14 @@ pub fn sender(spec: &ProviderSpec, client: &Arc<HttpClient>) -> Result<Box<dyn S
         Kind::Twilio(twilio) => Box::new(twilio::Twilio::new(name, twilio, client)),
         Kind::Vonage(vonage) => Box::new(vonage::Vonage::new(name, vonage, client)),
         Kind::MessageBird(bird) => Box::new(messagebird::MessageBird::new(name, bird, client)),
-        Kind::AwsSns(_)
-        | Kind::Plivo(_)
-        | Kind::Sinch(_)
-        | Kind::Http(_)
-        | Kind::Console
-        | Kind::Smtp(_)
+        Kind::AwsSns(sns) => Box::new(aws_sns::AwsSns::new(name, sns, client)),
+        Kind::Plivo(plivo) => Box::new(plivo::Plivo::new(name, plivo, client)),
+        Kind::Sinch(sinch) => Box::new(sinch::Sinch::new(name, sinch, client)),
+        Kind::Http(gateway) => Box::new(
+            http::HttpGateway::new(name, gateway, client).map_err(|fault| SenderFault::new(spec, &fault))?,
+        ),
+        Kind::Console => Box::new(console::Console::new(name)),
+        Kind::Smtp(_)
         | Kind::SendGrid(_)
         | Kind::Mailgun(_)
         | Kind::Postmark(_)

@@ -10,6 +10,7 @@ use ring::hmac;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Fault, LookUpFault, Outcome, ReceiptFault, Refused};
+use crate::decision::query::pairs;
 use crate::decision::time::Timestamp;
 use crate::http_client::{Bounds, HttpError, Response, push_encoded};
 
@@ -131,34 +132,10 @@ impl Form {
     }
 }
 
-/// Names and values of a form or query, decoded, in their order. `None` where an escape is broken or what comes out is no UTF-8.
+/// Names and values of a form or query, decoded, in their order. `None` where a backend could read it in two ways.
 pub(super) fn read_form(form: &[u8]) -> Option<Vec<(String, String)>> {
-    let pairs = form.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
-    let decoded = pairs.map(|pair| {
-        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let value = pair.get(end + 1..).unwrap_or_default();
-        Some((unescaped(&pair[..end])?, unescaped(value)?))
-    });
-    decoded.collect()
-}
-
-fn unescaped(raw: &[u8]) -> Option<String> {
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        match first {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let (digits, behind) = tail.split_at_checked(2)?;
-                let [high, low] = [digits[0], digits[1]].map(|digit| char::from(digit).to_digit(16));
-                bytes.push(u8::try_from(high? * 16 + low?).ok()?);
-                rest = behind;
-            }
-            plain => bytes.push(*plain),
-        }
-    }
-    String::from_utf8(bytes).ok()
+    let pairs = pairs(std::str::from_utf8(form).ok()?);
+    pairs.map(|pair| pair.ok().map(|(name, value)| (name.into_owned(), value.into_owned()))).collect()
 }
 
 /// The header of this name. Two of them are one too many: which of them would be checked?
@@ -263,7 +240,7 @@ mod tests {
         let pairs = [("To", "+1 415&x=é"), ("empty", "")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(read_form(&bytes).unwrap(), pairs);
         assert_eq!(read_form(b"a+b=c+d&e").unwrap()[0], ("a b".to_owned(), "c d".to_owned()));
-        for broken in [&b"a=%4"[..], b"a=%", b"a=%zz", b"a=%ff", b"%+1=a"] {
+        for broken in [&b"a=%4"[..], b"a=%", b"a=%zz", b"a=%ff", b"%+1=a", b"a=1;b=2"] {
             assert_eq!(read_form(broken), None, "{}", String::from_utf8_lossy(broken));
         }
     }
