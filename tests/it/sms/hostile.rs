@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tollgate::http_client::HttpUrl;
-use tollgate::sms::spec::{Kind, MessageBirdSpec, TwilioSender, TwilioSpec, TwilioWhatsapp, VonageSpec};
+use tollgate::sms::spec::{
+    AwsCredentials, AwsSnsSpec, HttpBody, HttpSpec, HttpSuccess, Kind, MailApiSpec, Mailbox, MailgunSpec,
+    MessageBirdSpec, PlivoSpec, SesSpec, SinchSpec, TwilioSender, TwilioSpec, TwilioWhatsapp, VonageSpec,
+};
 use tollgate::sms::{Channel, Fault, Outcome, Refused};
 
 use super::common::{Message, at, sender_of};
@@ -25,12 +28,22 @@ struct Adapter {
 
 const UNCLEAR: Option<Fault> = Some(Fault::Ambiguous);
 
-const ADAPTERS: [Adapter; 5] = [
+const ADAPTERS: [Adapter; 15] = [
     Adapter { name: "twilio", channel: Channel::Sms, kind: twilio, empty: UNCLEAR },
     Adapter { name: "twilio, a call", channel: Channel::Voice, kind: twilio, empty: UNCLEAR },
     Adapter { name: "twilio, whatsapp", channel: Channel::Whatsapp, kind: twilio, empty: UNCLEAR },
     Adapter { name: "vonage", channel: Channel::Sms, kind: vonage, empty: UNCLEAR },
     Adapter { name: "messagebird", channel: Channel::Sms, kind: messagebird, empty: UNCLEAR },
+    Adapter { name: "aws_sns", channel: Channel::Sms, kind: aws_sns, empty: UNCLEAR },
+    Adapter { name: "plivo", channel: Channel::Sms, kind: plivo, empty: UNCLEAR },
+    Adapter { name: "sinch", channel: Channel::Sms, kind: sinch, empty: UNCLEAR },
+    Adapter { name: "http", channel: Channel::Sms, kind: http_by_id, empty: UNCLEAR },
+    Adapter { name: "http, by status", channel: Channel::Sms, kind: http_by_status, empty: None },
+    Adapter { name: "sendgrid", channel: Channel::Email, kind: sendgrid, empty: UNCLEAR },
+    Adapter { name: "mailgun", channel: Channel::Email, kind: mailgun, empty: UNCLEAR },
+    Adapter { name: "postmark", channel: Channel::Email, kind: postmark, empty: UNCLEAR },
+    Adapter { name: "ses", channel: Channel::Email, kind: ses, empty: UNCLEAR },
+    Adapter { name: "resend", channel: Channel::Email, kind: resend, empty: UNCLEAR },
 ];
 
 /// Stands for all that is nobody's business.
@@ -64,6 +77,104 @@ fn vonage(base_url: HttpUrl) -> Kind {
 fn messagebird(base_url: HttpUrl) -> Kind {
     let (api_key, signing_key) = (SECRET.into(), Some(SECRET.into()));
     Kind::MessageBird(MessageBirdSpec { base_url, api_key, signing_key, from: "Acme".into() })
+}
+
+fn amazon() -> AwsCredentials {
+    AwsCredentials {
+        access_key_id: "AKIDEXAMPLE".into(),
+        secret_access_key: SECRET.into(),
+        session_token: None,
+    }
+}
+
+fn aws_sns(base_url: HttpUrl) -> Kind {
+    Kind::AwsSns(AwsSnsSpec {
+        base_url,
+        region: "us-east-1".into(),
+        credentials: amazon(),
+        sender_id: None,
+        origination_number: None,
+    })
+}
+
+fn plivo(base_url: HttpUrl) -> Kind {
+    let (auth_id, auth_token) = ("MA1".into(), SECRET.into());
+    Kind::Plivo(PlivoSpec { base_url, auth_id, auth_token, from: "15005550006".into() })
+}
+
+fn sinch(base_url: HttpUrl) -> Kind {
+    Kind::Sinch(SinchSpec {
+        base_url,
+        service_plan_id: "p1".into(),
+        api_token: SECRET.into(),
+        webhook_secret: Some(SECRET.into()),
+        from: "15005550006".into(),
+    })
+}
+
+fn http_by_status(url: HttpUrl) -> Kind {
+    Kind::Http(Box::new(HttpSpec {
+        channel: Channel::Sms,
+        method: http::Method::POST,
+        url,
+        headers: vec![(http::header::AUTHORIZATION, format!("Bearer {SECRET}").into())],
+        body: HttpBody::Json(serde_json::json!({ "to": "{{ to }}", "text": "{{ text }}" })),
+        success: HttpSuccess {
+            statuses: vec![http::StatusCode::OK],
+            members: Vec::new(),
+            id: None,
+            errors: [].into(),
+            error: None,
+        },
+        signing_secret: None,
+        receipt: None,
+    }))
+}
+
+fn http_by_id(url: HttpUrl) -> Kind {
+    match http_by_status(url) {
+        Kind::Http(mut spec) => {
+            spec.success.members = vec![("/status".into(), "ok".into())];
+            spec.success.id = Some("/id".into());
+            Kind::Http(spec)
+        }
+        other => other,
+    }
+}
+
+fn mailer(base_url: HttpUrl) -> MailApiSpec {
+    MailApiSpec { base_url, api_key: SECRET.into(), from: mailbox(), webhook_secret: None }
+}
+
+fn mailbox() -> Mailbox {
+    Mailbox { name: Some("Acme".into()), address: "no-reply@acme.example".into() }
+}
+
+fn sendgrid(base_url: HttpUrl) -> Kind {
+    Kind::SendGrid(mailer(base_url))
+}
+
+fn mailgun(base_url: HttpUrl) -> Kind {
+    Kind::Mailgun(MailgunSpec {
+        base_url,
+        domain: "acme.example".into(),
+        api_key: SECRET.into(),
+        from: mailbox(),
+        webhook_secret: None,
+    })
+}
+
+fn postmark(base_url: HttpUrl) -> Kind {
+    Kind::Postmark(mailer(base_url))
+}
+
+fn ses(base_url: HttpUrl) -> Kind {
+    let (region, credentials) = ("us-east-1".into(), amazon());
+    Kind::Ses(SesSpec { base_url, region, credentials, from: mailbox() })
+}
+
+fn resend(base_url: HttpUrl) -> Kind {
+    Kind::Resend(mailer(base_url))
 }
 
 /// Long enough to connect to this machine on its slowest day.
