@@ -345,7 +345,7 @@ impl SenderFault {
 /// The adapter of a provider. Does no I/O.
 pub fn sender(spec: &ProviderSpec, client: &Arc<HttpClient>) -> Result<Box<dyn SmsSender>, SenderFault> {
     let (name, client) = (&*spec.name, Arc::clone(client));
-    let told = |fault: mail::MailFault| SenderFault::new(spec, &fault);
+    let unfit = |fault: mail::MailFault| SenderFault::new(spec, &fault);
     Ok(match &spec.kind {
         Kind::Twilio(twilio) => Box::new(twilio::Twilio::new(name, twilio, client)),
         Kind::Vonage(vonage) => Box::new(vonage::Vonage::new(name, vonage, client)),
@@ -357,11 +357,15 @@ pub fn sender(spec: &ProviderSpec, client: &Arc<HttpClient>) -> Result<Box<dyn S
             http::HttpGateway::new(name, gateway, client).map_err(|fault| SenderFault::new(spec, &fault))?,
         ),
         Kind::Console => Box::new(console::Console::new(name)),
-        Kind::Smtp(smtp) => Box::new(mail::smtp::Smtp::new(name, smtp).map_err(told)?),
-        Kind::SendGrid(api) => Box::new(mail::sendgrid::SendGrid::new(name, api, client).map_err(told)?),
-        Kind::Mailgun(api) => Box::new(mail::mailgun::Mailgun::new(name, api, client).map_err(told)?),
-        Kind::Postmark(api) => Box::new(mail::postmark::Postmark::new(name, api, client).map_err(told)?),
-        Kind::Ses(ses) => Box::new(mail::ses::Ses::new(name, ses, client).map_err(told)?),
-        Kind::Resend(api) => Box::new(mail::resend::Resend::new(name, api, client).map_err(told)?),
+        Kind::Smtp(smtp) => Box::new(mail::smtp::Smtp::new(name, smtp).map_err(unfit)?),
+        Kind::SendGrid(mailer) => {
+            Box::new(mail::sendgrid::SendGrid::new(name, mailer, client).map_err(unfit)?)
+        }
+        Kind::Mailgun(mailer) => Box::new(mail::mailgun::Mailgun::new(name, mailer, client).map_err(unfit)?),
+        Kind::Postmark(mailer) => {
+            Box::new(mail::postmark::Postmark::new(name, mailer, client).map_err(unfit)?)
+        }
+        Kind::Ses(mailer) => Box::new(mail::ses::Ses::new(name, mailer, client).map_err(unfit)?),
+        Kind::Resend(mailer) => Box::new(mail::resend::Resend::new(name, mailer, client).map_err(unfit)?),
     })
 }

@@ -25,11 +25,11 @@ pub(super) async fn list(State(api): State<Arc<Api>>) -> Response {
 }
 
 fn told(route: &Route, text: Option<&RouteText>) -> Value {
-    let limit = |limit: &Limit| {
+    let limit = |(limit, rule): (&Limit, String)| {
         json!({
             "policy": limit.policy,
             "key": limit.key.to_string(),
-            "rule": words::limit(limit),
+            "rule": rule,
             "mode": match limit.mode {
                 Mode::Enforce => "enforce",
                 Mode::Shadow => "shadow",
@@ -40,7 +40,7 @@ fn told(route: &Route, text: Option<&RouteText>) -> Value {
         "name": route.name(),
         "match": text.map(|text| &*text.matches),
         "upstream": text.map(|text| &*text.upstream),
-        "limits": route.limits().iter().map(limit).collect::<Vec<Value>>(),
+        "limits": route.limits().iter().zip(words::limits(route)).map(limit).collect::<Vec<Value>>(),
         "failure": route.failure().map(words::failed),
         "rejects": route.rejects().len(),
     })

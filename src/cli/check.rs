@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, Config, Environment, RouteText};
-use crate::decision::policy::Route;
+use crate::decision::policy::{Route, Target};
 use crate::decision::words;
 
 /// Whether a configuration can be run by.
@@ -59,6 +59,15 @@ fn summary(path: &Path, config: &Config) -> String {
     for rule in &config.rules.suspicion {
         let _ = writeln!(text, "suspicion: {}", words::suspicion(rule));
     }
+    if let Some(otp) = &config.otp {
+        let _ = writeln!(text, "codes: {otp}");
+        for provider in &otp.providers {
+            let _ = writeln!(text, "codes are sent by {provider}");
+        }
+        for mailer in &otp.mailers {
+            let _ = writeln!(text, "codes are mailed by {mailer}");
+        }
+    }
     for (route, written) in routes.iter().zip(&config.texts) {
         text.push('\n');
         text.push_str(&heading(route, written));
@@ -66,17 +75,15 @@ fn summary(path: &Path, config: &Config) -> String {
         if route.limits().is_empty() {
             text.push_str("    no limit\n");
         }
-        for limit in route.limits() {
-            text.push_str("    ");
-            text.push_str(&words::limit(limit));
-            text.push('\n');
+        for limit in words::limits(route) {
+            let _ = writeln!(text, "    {limit}");
         }
         for rule in route.rejects() {
             text.push_str("    ");
             text.push_str(&words::rejection(rule));
             text.push('\n');
         }
-        if let Some(rule) = route.failure() {
+        if let (Target::Upstream(_), Some(rule)) = (route.target(), route.failure()) {
             text.push_str("    ");
             text.push_str(&words::failed(rule));
             text.push('\n');

@@ -38,7 +38,7 @@ pub(super) struct Options {
 }
 
 pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
-    let Some(secret) = jwt_secret() else {
+    let (Some(secret), Some(proof_secret)) = (new_secret(), new_secret()) else {
         eprintln!("the system gives no random numbers");
         return ExitCode::FAILURE;
     };
@@ -55,7 +55,8 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         .with("TOLLGATE_LISTEN", options.listen.to_string())
         .with("TOLLGATE_ADMIN", options.admin.to_string())
         .with("TOLLGATE_UPSTREAM", address.to_string())
-        .with("JWT_SECRET", secret.clone());
+        .with("JWT_SECRET", secret.clone())
+        .with("OTP_TOKEN_SECRET", proof_secret);
     let source = Source::new(&options.config, environment);
     let (loaded, runtime) = match prepare(&source) {
         Ok(prepared) => prepared,
@@ -142,7 +143,7 @@ fn backend_taken(options: &Options, error: &io::Error) -> ExitCode {
 }
 
 /// A secret for this run alone, hexadecimal.
-fn jwt_secret() -> Option<String> {
+fn new_secret() -> Option<String> {
     let mut secret = [0; 32];
     SystemRandom::new().fill(&mut secret).ok()?;
     Some(secret.iter().map(|byte| format!("{byte:02x}")).collect())

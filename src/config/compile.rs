@@ -8,8 +8,10 @@ mod guard;
 mod identity;
 mod limit;
 mod network;
+mod otp;
 mod reject;
 mod route;
+mod sms;
 mod store;
 
 use std::sync::Arc;
@@ -34,7 +36,8 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
     let suspicion = guard::suspicion(file, &mut reader.findings);
-    let routes = route::routes(file, &policies, suspicion.as_deref(), &mut reader.findings);
+    let codes = otp::limits(file, &mut reader.findings);
+    let routes = route::routes(file, &policies, codes.as_ref(), suspicion.as_deref(), &mut reader.findings);
     let webhook = admin::webhook(file, &mut reader.findings);
     let retention = guard::retention(file, &mut reader.findings);
     let headers = file.responses.as_ref().and_then(header_style);
@@ -44,6 +47,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         .as_ref()
         .and_then(|access| Some(Access { allow: access.allow.clone()?, deny: access.deny.clone()? }));
     let store = store::store(file, reader);
+    let otp = otp::spec(file, &mut reader.findings);
     let (routes, texts) = routes?;
     // Ties were told with their places already.
     let rules = Rules::new(routes, access?, client?, headers?, cors?, suspicion?).ok()?;
@@ -60,7 +64,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         log: file.events.as_ref()?.log?,
         retention: retention?,
         webhook: webhook?,
-        otp: None,
+        otp: otp?,
         workers: file.server.as_ref()?.workers?.0 as usize,
     })
 }

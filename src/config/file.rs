@@ -3,8 +3,10 @@
 pub(crate) mod admin;
 pub(crate) mod guard;
 pub(crate) mod limit;
+pub(crate) mod otp;
 pub(crate) mod route;
 pub(crate) mod server;
+pub(crate) mod sms;
 pub(crate) mod store;
 
 use serde_json::Value as Json;
@@ -16,8 +18,10 @@ use super::value::text::{Name, Whole};
 use admin::Admin;
 use guard::Suspicion;
 use limit::Limit;
+use otp::Otp;
 use route::{Responses, Route};
 use server::{Access, ClientIp, Events, Listener, Server, Upstream, User};
+use sms::{Email, Sms};
 use store::Store;
 
 use super::reader::{Named, NonEmpty};
@@ -49,6 +53,12 @@ section! {
         default("[]") "suspicion" suspicion: Vec<Located<Suspicion>>;
         /// What clients are told.
         default("{}") "responses" responses: Responses;
+        /// One-time codes: what the routes with `otp` share.
+        default("{}") "otp" otp: Otp;
+        /// Who sends text messages, calls and WhatsApp messages.
+        default("{}") "sms" sms: Sms;
+        /// Who sends e-mail: the second channel of one-time codes.
+        default("{}") "email" email: Email;
         /// What is written to standard output, and how long it is kept.
         default("{}") "events" events: Events;
         /// The process itself.

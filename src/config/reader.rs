@@ -348,6 +348,14 @@ impl<T> Optional<T> {
         }
     }
 
+    pub(crate) fn as_ref(&self) -> Optional<&T> {
+        match self {
+            Optional::Given(value) => Optional::Given(value),
+            Optional::Absent => Optional::Absent,
+            Optional::Faulty => Optional::Faulty,
+        }
+    }
+
     pub(crate) fn is_absent(&self) -> bool {
         matches!(self, Optional::Absent)
     }

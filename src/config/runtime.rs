@@ -31,6 +31,8 @@ pub struct Config {
     pub retention: Span,
     /// Who is told what happens, if anybody.
     pub webhook: Option<WebhookSpec>,
+    /// One-time codes, if a route has to do with them.
+    pub otp: Option<OtpSpec>,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
     /// All about one-time codes; none where no route has any.
@@ -76,7 +78,7 @@ pub struct RouteText {
     pub methods: Box<str>,
     pub host: Option<Box<str>>,
     pub path: Box<str>,
-    /// The name of the upstream.
+    /// The name of the upstream, or `one-time codes: send`.
     pub upstream: Box<str>,
 }
 

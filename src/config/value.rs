@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub(crate) mod http;
 pub(crate) mod key;
 pub(crate) mod list;
+pub(crate) mod otp;
 pub(crate) mod pattern;
 pub(crate) mod reject;
 pub(crate) mod text;

@@ -7,12 +7,30 @@ use http::StatusCode;
 use super::failure::{FailureRule, Member, Scalar, Statuses};
 use super::key::{Form, KeyPart, KeySpec, Missing};
 use super::limit::{Backoff, BlockRule, Limit, Mode, OnStoreError, Rule, Smooth, WhileBlocked};
+use super::policy::{Route, Target};
 use super::reject::{Condition, RejectRule, TextLists};
 use super::suspicion::{Suspect, Suspicion};
 use super::time::Span;
 
+/// Each limit of a route, in its order. What some call a failure is to the wait between two codes a code that was sent.
+pub fn limits(route: &Route) -> impl Iterator<Item = String> {
+    let cooldown = match route.target() {
+        Target::Upstream(_) => None,
+        Target::Otp(otp) => otp.cooldown,
+    };
+    let told = move |(index, limit)| match cooldown == Some(index) {
+        true => counting(limit, "a code"),
+        false => self::limit(limit),
+    };
+    route.limits().iter().enumerate().map(told)
+}
+
 /// `by ip: at most 2 in any 1m, 3 in any 1h`
 pub fn limit(limit: &Limit) -> String {
+    counting(limit, "a failure")
+}
+
+fn counting(limit: &Limit, event: &str) -> String {
     let mut text = format!("by {}{}: ", limit.key, form(limit.key.form));
     match &limit.rule {
         Rule::Windows(windows) => {
@@ -27,7 +45,7 @@ pub fn limit(limit: &Limit) -> String {
             text.push_str(&each.collect::<Vec<_>>().join(", "));
             text.push_str(" may fail");
         }
-        Rule::Backoff(backoff) => text.push_str(&waits(backoff)),
+        Rule::Backoff(backoff) => text.push_str(&waits(backoff, event)),
     }
     for clause in clauses(limit) {
         text.push_str("; ");
@@ -58,11 +76,11 @@ fn pace(smooth: &Smooth) -> String {
 }
 
 /// `after a failure a wait of 1s, after each further one 2 times as long up to 2h, anew after 15m without`
-fn waits(backoff: &Backoff) -> String {
+fn waits(backoff: &Backoff, event: &str) -> String {
     let Backoff { base, factor_percent, max, forget } = backoff;
     let factor = f64::from(*factor_percent) / 100.0;
     format!(
-        "after a failure a wait of {base}, after each further one {factor} times as long up to {max}, anew after {forget} without"
+        "after {event} a wait of {base}, after each further one {factor} times as long up to {max}, anew after {forget} without"
     )
 }
 

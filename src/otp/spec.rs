@@ -1,5 +1,7 @@
 //! What the file says of one-time codes.
 
+use std::fmt;
+
 use phonenumber::country::Id as Region;
 use secrecy::SecretString;
 
@@ -48,6 +50,40 @@ pub struct Countries {
     /// Empty: all.
     pub allow: Box<[Region]>,
     pub deny: Box<[Region]>,
+}
+
+/// `6 digits, good for 10m, 3 tries; to US and CA alone; fraud is told and not refused; proofs by a shared secret`
+impl fmt::Display for OtpSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let CodeRules { length, ttl, attempts, cooldown: _ } = self.code;
+        let plural = if attempts == 1 { "y" } else { "ies" };
+        write!(f, "{length} digits, good for {ttl}, {attempts} tr{plural}")?;
+        let Countries { allow, deny } = &self.countries;
+        if !allow.is_empty() {
+            write!(f, "; to {} alone", listed(allow))?;
+        }
+        if !deny.is_empty() {
+            write!(f, "; not to {}", listed(deny))?;
+        }
+        f.write_str(match self.fraud {
+            FraudMode::Off => "",
+            FraudMode::Monitor => "; signs of fraud are told",
+            FraudMode::Enforce => "; signs of fraud are refused",
+        })?;
+        f.write_str(match &self.proof.key {
+            ProofKey::Shared(Some(_)) => "; proofs by a shared secret (HS256)",
+            ProofKey::Shared(None) => "; proofs that no backend can check",
+            ProofKey::Ed25519(_) => "; proofs by a private key (EdDSA)",
+        })?;
+        match self.exposure {
+            Exposure::Nobody => Ok(()),
+            Exposure::Sender => f.write_str("; told to whoever asks for one"),
+        }
+    }
+}
+
+fn listed(regions: &[Region]) -> String {
+    regions.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
 }
 
 /// What is done about signs of fraud.

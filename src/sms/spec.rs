@@ -1,6 +1,7 @@
 //! What the file says of providers, in types that only hold sound values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroU32;
 
 use secrecy::SecretString;
@@ -21,6 +22,34 @@ pub struct ProviderSpec {
     pub limits: Pace,
     pub cost: Option<Cost>,
     pub kind: Kind,
+}
+
+/// `main (twilio): at most 60 in any 1m, 1000 in any 1h; 0.0075 USD a segment, 50 USD a day`
+impl fmt::Display for ProviderSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): ", self.name, self.kind.word())?;
+        match self.limits.windows.as_slice() {
+            [] => f.write_str("without a limit of its own")?,
+            windows => {
+                let each = windows.iter().map(|(most, span)| format!("{most} in any {span}"));
+                write!(f, "at most {}", each.collect::<Vec<_>>().join(", "))?;
+            }
+        }
+        let Some(Cost { default_micros, by_country: _, currency, daily_max_micros }) = &self.cost else {
+            return Ok(());
+        };
+        write!(f, "; {} {currency} a segment", decimal(*default_micros))?;
+        match daily_max_micros {
+            Some(most) => write!(f, ", at most {} {currency} a day", decimal(*most)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Millionths as people write an amount: `0.0075`.
+fn decimal(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// How many messages a provider is given at most. One over its own limits is passed over.

@@ -241,11 +241,12 @@ async fn the_demos_backend_runs_alone_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_what_a_sound_file_allows_and_every_mistake_of_another() {
-    let secret = ("JWT_SECRET", "long enough for a secret, to be sure of it");
-    let sound = Binary::spawn(project(), &["check", "gateway.yaml"], &[secret]).ended().await;
+    let secrets =
+        ["JWT_SECRET", "OTP_TOKEN_SECRET"].map(|name| (name, "long enough, to be sure of it, for a secret"));
+    let sound = Binary::spawn(project(), &["check", "gateway.yaml"], &secrets).ended().await;
     assert_eq!((sound.code, sound.stderr.as_str()), (Some(0), ""));
     for part in [
-        "gateway.yaml is sound: 7 routes",
+        "gateway.yaml is sound: 10 routes",
         "POST /api/auth/request-otp",
         "2 in any 1m, 3 in any 1h, 10 in any 1d",
     ] {

@@ -40,7 +40,8 @@ async fn shipped(backend: &Backend) -> (Gateway, ManualClock) {
         .with("TOLLGATE_LISTEN", "127.0.0.1:0")
         .with("TOLLGATE_ADMIN", "127.0.0.1:0")
         .with("TOLLGATE_UPSTREAM", backend.addr().to_string())
-        .with("JWT_SECRET", SECRET);
+        .with("JWT_SECRET", SECRET)
+        .with("OTP_TOKEN_SECRET", SECRET);
     let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("gateway.yaml");
     let text = std::fs::read_to_string(config).expect("it is there");
     let (clock, hand) = Clock::manual(START);

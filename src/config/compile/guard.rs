@@ -14,6 +14,7 @@ use crate::decision::failure::{FailureRule, Member, Statuses};
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{KeyPart, KeySpec, LimitId, Missing};
 use crate::decision::limit::{BlockRule, Limit, Mode, OnStoreError, Rule, Shown, Window, Windows};
+use crate::decision::otp::Operation;
 use crate::decision::suspicion::{Suspect, Suspicion};
 use crate::decision::time::Span;
 
@@ -28,6 +29,8 @@ pub(super) fn failure(
     match &route.failure {
         Optional::Absent => Some(counted.then(FailureRule::usual)),
         Optional::Faulty => None,
+        // Told where the route is looked at as one of codes.
+        Optional::Given(_) if route.otp.given().is_some() => None,
         Optional::Given(failure) => {
             let suspected = suspicion.iter().any(|rule| rule.limit(Suspect::Failure).is_some());
             if !counted && !suspected {
@@ -71,9 +74,11 @@ pub(super) fn suspect(
     suspicion: &[Suspicion],
     findings: &mut Findings,
 ) -> Option<Option<Suspect>> {
+    let sends = route.otp.given().is_some_and(|otp| otp.value == Operation::Send);
     match &route.suspect {
-        Optional::Absent => Some(None),
+        Optional::Absent => Some(sends.then_some(Suspect::OtpRequest)),
         Optional::Faulty => None,
+        Optional::Given(Located { value: RouteSuspect::Nothing, .. }) => Some(None),
         Optional::Given(Located { value: RouteSuspect::OtpRequest, at, .. }) => {
             if suspicion.iter().all(|rule| rule.limit(Suspect::OtpRequest).is_none()) {
                 let wrong = Wrong::new("no rule of `suspicion` weighs this");
@@ -173,13 +178,13 @@ fn key_spec(rule: &written::Suspicion, findings: &mut Findings) -> Option<KeySpe
         let what = match &part.value {
             KeyPart::Global => "everybody would be blocked at once",
             KeyPart::Path(_) | KeyPart::Query(_) => "it is part of one route's requests alone",
+            KeyPart::Phone => "only routes of one-time codes know it",
             KeyPart::Ip
             | KeyPart::Network
             | KeyPart::User
             | KeyPart::Header(_)
             | KeyPart::Cookie(_)
-            | KeyPart::Body(_)
-            | KeyPart::Phone => continue,
+            | KeyPart::Body(_) => continue,
         };
         let wrong = Wrong::new(format!("{} cannot be suspected: {what}", part.value));
         findings.problem(&part.at, wrong.write("write ip, network, user or body.FIELD"));

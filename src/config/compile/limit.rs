@@ -67,7 +67,7 @@ pub(super) fn policies(file: &File, findings: &mut Findings) -> Policies {
             findings.warning(&name.at, wrong.write("it lets everything through"));
         }
         let id = format!("policy:{}", name.value.0);
-        let scope = Scope { id, name: &name.value.0, outage };
+        let scope = Scope { id, name: &name.value.0, outage, counts: Counts::Requests };
         let compiled = limits.as_ref().and_then(|limits| self::limits(&scope, limits, findings));
         list.push((name.clone(), compiled));
     }
@@ -80,6 +80,16 @@ pub(super) struct Scope<'n> {
     pub(super) name: &'n str,
     /// What its limits do without the store unless they say otherwise.
     pub(super) outage: Outage,
+    pub(super) counts: Counts,
+}
+
+/// What the limits of a scope can count by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// What every request has or may have.
+    Requests,
+    /// Where one-time codes go, and nothing else.
+    Destinations,
 }
 
 /// The limits of one scope; `None` if one has a mistake.
@@ -103,7 +113,7 @@ fn limit(
     findings: &mut Findings,
 ) -> Option<Located<Limit>> {
     let limit = &written.value;
-    let key = key_spec(limit, findings);
+    let key = key_spec(limit, scope.counts, findings);
     let cost = limit.cost.as_ref();
     let rule = rule(written, cost, findings);
     let block = match &limit.block {
@@ -148,9 +158,32 @@ fn limit(
     Some(Located { value: compiled, at, written: None })
 }
 
-fn key_spec(limit: &written::Limit, findings: &mut Findings) -> Option<KeySpec> {
+/// `None` where a key stands that the scope does not know.
+fn known_keys(key: &[Located<KeyPart>], counts: Counts, findings: &mut Findings) -> Option<()> {
+    let strange = |part: &&Located<KeyPart>| match counts {
+        Counts::Requests => part.value == KeyPart::Phone,
+        Counts::Destinations => part.value != KeyPart::Phone,
+    };
+    let part = match key.iter().find(strange) {
+        None => return Some(()),
+        Some(part) => part,
+    };
+    let wrong = match counts {
+        Counts::Requests => {
+            Wrong::new("`phone` is where a one-time code goes: otp.limits alone counts by it")
+                .write("write body.phone with `as: phone`, or put the limit into otp.limits")
+        }
+        Counts::Destinations => Wrong::new("otp.limits counts by where a code goes, and by nothing else")
+            .write("write `key: phone`, or put the limit into the `limits` of the route"),
+    };
+    findings.problem(&part.at, wrong);
+    None
+}
+
+fn key_spec(limit: &written::Limit, counts: Counts, findings: &mut Findings) -> Option<KeySpec> {
     const PARTS_MAX: usize = 4;
     let key = limit.key.as_ref()?;
+    known_keys(&key.value.0, counts, findings)?;
     let parts: Vec<&Located<KeyPart>> = key.value.0.iter().collect();
     super::refuse_twice("the key", key.value.0.iter(), findings);
     if parts.len() > PARTS_MAX {

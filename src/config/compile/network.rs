@@ -7,6 +7,7 @@ use crate::config::file::File;
 use crate::config::file::server::Upstream;
 use crate::config::place::Located;
 use crate::config::problem::{Findings, Wrong};
+use crate::config::reader::Optional;
 use crate::config::runtime::AdminSpec;
 use crate::config::value::address::ServerAddress;
 use crate::config::value::text::Name;
@@ -78,7 +79,11 @@ pub(super) fn upstreams(file: &File, findings: &mut Findings) -> Option<Vec<Upst
     for (name, upstream) in named {
         let used = routes.iter().any(|route| {
             // A route whose upstream could not be read may have meant this one.
-            route.value.upstream.as_ref().is_none_or(|wanted| wanted.value == name.value)
+            match &route.value.upstream {
+                Optional::Given(wanted) => wanted.value == name.value,
+                Optional::Absent => false,
+                Optional::Faulty => true,
+            }
         });
         if !used {
             let wrong = Wrong::new(format!("upstream `{}` is used by no route", name.told()));

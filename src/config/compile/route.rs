@@ -4,7 +4,8 @@ use http::Method;
 use smallvec::SmallVec;
 
 use super::guard;
-use super::limit::{self, Policies, Scope};
+use super::limit::{self, Counts, Policies, Scope};
+use super::otp;
 use crate::config::file::File;
 use crate::config::file::route as written;
 use crate::config::place::{At, Located};
@@ -26,6 +27,7 @@ use crate::decision::suspicion::{Suspect, Suspicion};
 pub(super) fn routes(
     file: &File,
     policies: &Policies,
+    codes: Option<&otp::Limits>,
     suspicion: Option<&[Suspicion]>,
     findings: &mut Findings,
 ) -> Option<(Vec<Route>, Vec<RouteText>)> {
@@ -37,16 +39,18 @@ pub(super) fn routes(
     for route in written {
         let pattern =
             route.value.matching.as_ref().and_then(|matching| pattern(matching, &route.value, findings));
-        let upstream = upstream(file, &route.value, findings);
         let limits = limits(&route.value, policies, findings);
+        let answered = answered(file, route, limits, codes, findings);
+        let (target, limits) = answered.unzip();
         let rejects = super::reject::rules(&route.value, findings);
         let learnt = learnt(&route.value, limits.as_deref(), suspicion, findings);
+        refuse_too_many(&route.value, limits.as_deref(), findings);
         let at =
             route.value.matching.as_ref().and_then(|matching| matching.path.as_ref()).map(|path| &path.at);
         if let (Some(pattern), Some(at)) = (&pattern, at) {
             patterns.push((pattern.clone(), at, route.value.name.as_ref()));
         }
-        routes.push(spec(&route.value, pattern, upstream, limits, rejects, answer.as_ref(), learnt));
+        routes.push(spec(&route.value, pattern, target, limits, rejects, answer.as_ref(), learnt));
     }
     refuse_ties(&patterns, findings);
     warn_of_unused(written, policies, findings);
@@ -73,26 +77,30 @@ fn learnt(
 fn spec(
     route: &written::Route,
     pattern: Option<RoutePattern>,
-    upstream: Option<UpstreamIndex>,
+    target: Option<Target>,
     limits: Option<Vec<Limit>>,
     rejects: Option<Vec<RejectRule>>,
     answer: Option<&LimitedAnswer>,
     learnt: Option<Learnt>,
 ) -> Option<RouteSpec> {
     let (failure, suspect) = learnt?;
-    let limited = match &route.limited {
-        Optional::Absent => answer?.clone(),
-        Optional::Faulty => return None,
-        Optional::Given(own) => overridden(answer?, own)?,
+    let answer = match target? {
+        Target::Upstream(_) => answer?.clone(),
+        Target::Otp(_) => otp::limited(answer?),
     };
-    let override_headers = match route.allow_override_headers? {
+    let limited = match &route.limited {
+        Optional::Absent => answer,
+        Optional::Faulty => return None,
+        Optional::Given(own) => overridden(&answer, own)?,
+    };
+    let override_headers = match route.allow_override_headers.as_ref()?.value {
         true => OverrideHeaders::Forwarded,
         false => OverrideHeaders::Stripped,
     };
     Some(RouteSpec {
         name: route.name.as_ref()?.value.0.clone(),
         pattern: pattern?,
-        target: Target::Upstream(upstream?),
+        target: target?,
         limits: limits?,
         rejects: rejects?,
         allowed_risky: route.allow_encoded.as_ref()?.iter().map(|byte| byte.value).collect(),
@@ -159,8 +167,40 @@ fn pattern(
     })
 }
 
-fn upstream(file: &File, route: &written::Route, findings: &mut Findings) -> Option<UpstreamIndex> {
-    let (wanted, known) = (route.upstream.as_ref()?, &file.upstreams.as_ref()?.entries);
+/// Who answers a route, and all its limits; `None` after a mistake.
+fn answered(
+    file: &File,
+    route: &Located<written::Route>,
+    limits: Option<Vec<Limit>>,
+    codes: Option<&otp::Limits>,
+    findings: &mut Findings,
+) -> Option<(Target, Vec<Limit>)> {
+    match (&route.value.upstream, &route.value.otp) {
+        (Optional::Given(wanted), Optional::Absent) => {
+            let upstream = upstream(file, wanted, findings);
+            Some((Target::Upstream(upstream?), limits?))
+        }
+        (Optional::Absent, Optional::Given(operation)) => {
+            otp::check_route(&route.value, operation, findings)?;
+            let (otp, limits) = codes?.of(operation.value, limits?);
+            Some((Target::Otp(otp), limits))
+        }
+        (Optional::Absent, Optional::Absent) => {
+            let wrong = Wrong::new("`upstream` is missing in a route");
+            findings.problem(&route.at, wrong.write("add `upstream: …`, or `otp: …` for one-time codes"));
+            None
+        }
+        (Optional::Given(_), Optional::Given(operation)) => {
+            let wrong = Wrong::new("a route is answered by an upstream or by `otp`, not by both");
+            findings.problem(&operation.at, wrong.write("remove one of the two"));
+            None
+        }
+        (Optional::Faulty, _) | (_, Optional::Faulty) => None,
+    }
+}
+
+fn upstream(file: &File, wanted: &Located<Name>, findings: &mut Findings) -> Option<UpstreamIndex> {
+    let known = &file.upstreams.as_ref()?.entries;
     if let Some(index) = known.iter().position(|(name, _)| name.value == wanted.value) {
         return Some(UpstreamIndex(index));
     }
@@ -188,10 +228,8 @@ fn unknown<'n>(
 /// The limits of all the policies of a route and its own; `None` if one of them has a mistake.
 fn limits(route: &written::Route, policies: &Policies, findings: &mut Findings) -> Option<Vec<Limit>> {
     let own = own_limits(route, policies, findings);
-    if let (Some(own), Some(matching)) = (&own, &route.matching) {
-        for limit in own {
-            refuse_misfit(&limit.value, &limit.at, None, matching, findings);
-        }
+    for limit in own.iter().flatten() {
+        refuse_misfit(&limit.value, &limit.at, None, route, findings);
     }
     let mut all = Some(Vec::new());
     let used = route.policies.as_deref().unwrap_or_default();
@@ -205,16 +243,16 @@ fn limits(route: &written::Route, policies: &Policies, findings: &mut Findings) 
     }
     let (mut all, own) = (all?, own?);
     all.extend(own.into_iter().map(|limit| limit.value));
-    if all.len() > Route::LIMITS_MAX {
-        let name = route.name.as_ref()?;
-        let wrong = Wrong::new(format!(
-            "a route has at most {} limits, this one has {}",
-            Route::LIMITS_MAX,
-            all.len()
-        ));
+    Some(all)
+}
+
+fn refuse_too_many(route: &written::Route, limits: Option<&[Limit]>, findings: &mut Findings) {
+    let (Some(name), Some(limits)) = (&route.name, limits) else { return };
+    if limits.len() > Route::LIMITS_MAX {
+        let (most, count) = (Route::LIMITS_MAX, limits.len());
+        let wrong = Wrong::new(format!("a route has at most {most} limits, this one has {count}"));
         findings.problem(&name.at, wrong.write("join windows of the same key into one limit"));
     }
-    Some(all)
 }
 
 fn own_limits(
@@ -225,7 +263,8 @@ fn own_limits(
     let list = route.limits.as_ref()?;
     // A route without a readable name still has its limits checked.
     let name = route.name.as_ref().map_or("", |name| &name.value.0);
-    let scope = Scope { id: format!("route:{name}"), name, outage: policies.outage() };
+    let scope =
+        Scope { id: format!("route:{name}"), name, outage: policies.outage(), counts: Counts::Requests };
     limit::limits(&scope, list, findings)
 }
 
@@ -242,10 +281,8 @@ fn policy_limits(
         return None;
     };
     let limits = limits?;
-    if let Some(matching) = &route.matching {
-        for limit in limits {
-            refuse_misfit(&limit.value, &name.at, Some(name), matching, findings);
-        }
+    for limit in limits {
+        refuse_misfit(&limit.value, &name.at, Some(name), route, findings);
     }
     Some(limits.iter().map(|limit| limit.value.clone()).collect())
 }
@@ -255,9 +292,13 @@ fn refuse_misfit(
     limit: &Limit,
     at: &At,
     policy: Option<&Located<Name>>,
-    matching: &written::Match,
+    route: &written::Route,
     findings: &mut Findings,
 ) {
+    if let Optional::Given(operation) = &route.otp {
+        otp::refuse_misfit(limit, at, operation.value, findings);
+    }
+    let Some(matching) = &route.matching else { return };
     let subject = match policy {
         Some(name) => format!("policy `{}` counts by", name.told()),
         None => "the limit counts by".to_owned(),
@@ -369,6 +410,10 @@ fn text(route: &written::Route) -> Option<RouteText> {
         methods: methods.into(),
         host: matching.host.given().map(|host| host.value.text.clone()),
         path: matching.path.as_ref()?.value.text.clone(),
-        upstream: route.upstream.as_ref()?.value.0.clone(),
+        upstream: match (&route.upstream, &route.otp) {
+            (Optional::Given(upstream), _) => upstream.value.0.clone(),
+            (_, Optional::Given(operation)) => format!("one-time codes: {}", operation.value.word()).into(),
+            (Optional::Absent | Optional::Faulty, Optional::Absent | Optional::Faulty) => return None,
+        },
     })
 }

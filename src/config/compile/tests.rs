@@ -1,3 +1,5 @@
+mod otp;
+
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
@@ -39,10 +41,11 @@ fn with_limits(limits: &str) -> Loaded {
 #[test]
 fn the_shipped_configuration_is_sound() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.yaml");
-    let environment = Environment::empty().with("JWT_SECRET", "x".repeat(32));
+    let environment =
+        Environment::empty().with("JWT_SECRET", "x".repeat(32)).with("OTP_TOKEN_SECRET", "y".repeat(32));
     let loaded = load(&path, &environment).unwrap_or_else(|refused| panic!("{refused}"));
     assert_eq!(loaded.warnings, []);
-    assert_eq!(loaded.config.rules.routes().len(), 7);
+    assert_eq!(loaded.config.rules.routes().len(), 10);
     assert_eq!(loaded.config.upstreams[0].servers[0].to_string(), "127.0.0.1:8000");
 }
 

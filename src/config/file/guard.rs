@@ -64,9 +64,13 @@ pub(crate) type Weight = Whole<0, 1000>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RouteSuspect {
     OtpRequest,
+    Nothing,
 }
 
-words! { RouteSuspect, "what a request can count as", { RouteSuspect::OtpRequest => "otp_request" } }
+words! { RouteSuspect, "what a request can count as", {
+    RouteSuspect::OtpRequest => "otp_request",
+    RouteSuspect::Nothing => "none",
+} }
 
 /// A status that a backend answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

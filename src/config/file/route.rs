@@ -12,18 +12,21 @@ use crate::config::value::pattern::{Host, Path};
 use crate::config::value::reject::{BodyField, Domains, RejectStatus, Values};
 use crate::config::value::text::{Name, Text};
 use crate::decision::answer::Template;
+use crate::decision::otp::Operation;
 use crate::decision::path::RiskyByte;
 use crate::decision::reject::Pattern;
 
 section! {
-    /// What is proxied where under which limits.
+    /// What is answered by whom under which limits.
     Route "a route" {
         /// Its name in metrics and logs.
         required "name" name: Located<Name>;
         /// Which requests it takes.
         required "match" matching: Match;
         /// Which upstream answers.
-        required "upstream" upstream: Located<Name>;
+        optional "upstream" upstream: Located<Name>;
+        /// In place of an upstream: the gateway answers itself, by one-time codes. send, verify, status, receipts or jwks.
+        optional "otp" otp: Located<Operation>;
         /// Policies whose limits apply, all of them.
         default("[]") "policies" policies: Vec<Located<Name>>;
         /// Limits of this route alone.
@@ -32,7 +35,7 @@ section! {
         default("[]") "reject" reject: Vec<Located<Reject>>;
         /// Which answers of the backend are a failed attempt. Unset: 401 and 403, if a limit counts failures.
         optional "failure" failure: Located<Failure>;
-        /// What each request counts as in `suspicion`.
+        /// What each request counts as in `suspicion`: otp_request or none. Unset: otp_request where codes are sent.
         optional "suspect" suspect: Located<RouteSuspect>;
         /// How a refusal looks here, where it differs from responses.limited.
         optional "limited" limited: LimitedOverride;
@@ -43,7 +46,7 @@ section! {
         /// Encoded characters that the path may hold; otherwise they are refused with 400.
         default("[]") "allow_encoded" allow_encoded: Vec<Located<RiskyByte>>;
         /// Whether headers pass by which a client can change method or path at the backend.
-        default("false") "allow_override_headers" allow_override_headers: bool;
+        default("false") "allow_override_headers" allow_override_headers: Located<bool>;
     }
 }
 

@@ -46,6 +46,7 @@ impl Scalar for KeyPart {
             "network" => return Ok(KeyPart::Network),
             "user" => return Ok(KeyPart::User),
             "global" => return Ok(KeyPart::Global),
+            "phone" => return Ok(KeyPart::Phone),
             _ => {}
         }
         let Some((kind, name)) = text.split_once('.') else { return Err(unknown(text, text)) };
@@ -65,8 +66,8 @@ impl Scalar for KeyPart {
     fn own_schema() -> Json {
         json!({
             "type": "string",
-            "pattern": "^(ip|network|user|global|(header|cookie|query|path|body)\\..+)$",
-            "examples": ["ip", "network", "user", "global", "header.x-api-key", "cookie.session", "query.token", "path.id", "body.email"],
+            "pattern": "^(ip|network|user|global|phone|(header|cookie|query|path|body)\\..+)$",
+            "examples": ["ip", "network", "user", "global", "phone", "header.x-api-key", "cookie.session", "query.token", "path.id", "body.email"],
         })
     }
 }
@@ -130,6 +131,7 @@ mod tests {
             "ip",
             "user",
             "global",
+            "phone",
             "header.x-api-key",
             "cookie.SID",
             "query.q",

@@ -1,7 +1,7 @@
 //! What a call says: the text, with its code digit by digit and a pause after each, twice.
 
-/// The languages of the voice that every account has. Not verified beyond the list that older clients carry; in any other
-/// one, English is what the digits are read in.
+/// The languages of the voice that every account has. Not verified beyond the list that older clients carry. What is in another
+/// language is read as if it were English: the digits at least come out as digits.
 const LANGUAGES: [&str; 26] = [
     "en-US", "ca-ES", "da-DK", "de-DE", "en-AU", "en-CA", "en-GB", "en-IN", "es-ES", "es-MX", "fi-FI",
     "fr-FR", "fr-CA", "it-IT", "ja-JP", "ko-KR", "nb-NO", "nl-NL", "pl-PL", "pt-BR", "pt-PT", "ru-RU",

@@ -12,8 +12,8 @@ use crate::sms::{DeliveryState, ReceiptFault, ReceiptRequest, Report, api};
 
 type Params = Vec<(String, String)>;
 
-/// The secret under each of the digests that an account can choose. Those on MD5 are left out: one that is chosen
-/// by default, and another that shares its name, are not worth what they cost. The account chooses better.
+/// The secret under each of the digests that an account can choose. MD5 is left out, although accounts begin with it: its
+/// plain variant is no MAC, and the account can choose better.
 pub(super) struct Keys {
     sha1: hmac::Key,
     sha256: hmac::Key,

@@ -55,11 +55,11 @@ async fn a_text_is_this_request_to_the_byte() {
         golden(&fake.backend.received()[0]),
         format!(
             "POST /2010-04-01/Accounts/{ACCOUNT}/Messages.json HTTP/1.1\n\
-            authorization: Basic QUNhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhOnRva2VuIG9mIHRoZSBhY2NvdW50\n\
+            authorization: Basic QUNhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYTp0b2tlbiBvZiB0aGUgYWNjb3VudA==\n\
             accept: application/json\n\
             content-type: application/x-www-form-urlencoded\n\
             user-agent: tollgate/{version}\n\
-            content-length: 333\n\
+            content-length: 281\n\
             \n\
             To=%2B14155550123&From=%2B15005550006\
             &Body=123456%20is%20your%20Acme%20code.%0A%0A%40acme.example%20%23123456\
