@@ -35,8 +35,6 @@ pub struct Config {
     pub otp: Option<OtpSpec>,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
-    /// All about one-time codes; none where no route has any.
-    pub otp: Option<OtpSpec>,
     /// What each route matches, as it was written, in the order of the file.
     pub texts: Vec<RouteText>,
 }

@@ -94,7 +94,7 @@ async fn secrets_are_found_in_no_log_metric_event_or_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_are_found_in_no_log_line() {
     let (backend, provider) = (Backend::ok().await, provider().await);
-    let mut gateway = Running::start(&backend, &rules(&provider)).await;
+    let gateway = Running::start(&backend, &rules(&provider)).await;
     let code = use_it(&gateway, &provider).await;
     gateway.binary.signal(crate::harness::binary::Signal::Terminate);
     let ended = gateway.binary.ended().await;
@@ -127,7 +127,7 @@ async fn secrets_are_found_in_no_redis() {
 /// itself takes half a second for the one and none for the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_tells_nothing_of_the_number() {
-    const ROUNDS: usize = 40;
+    const ROUNDS: usize = 25;
     let stage = Stage::set("limits: [{ key: phone, windows: { daily: 100/day } }]").await;
     let (slow, fast) = (crate::harness::backend::Gate::shut(), Reply::json(200, r#"{"id":"m"}"#));
     let held = slow.clone();
