@@ -8,4 +8,5 @@
 //! The store holds a seed and never a code: `code = reject_sample(HMAC-SHA256(key, purpose, id, destination, seed))`. So a resend or
 //! another provider sends the same code, and a copy of the store tells nobody any.
 
+pub mod fraud;
 pub mod spec;
