@@ -6,6 +6,7 @@ mod family;
 mod journal;
 mod mirror;
 mod route;
+mod sms;
 mod store;
 mod upstream;
 mod webhook;
@@ -24,6 +25,7 @@ pub use data_dir::DataDirMetrics;
 pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
+pub use sms::{ProviderLabels, ProviderMetrics, SmsMetrics};
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamCounts, UpstreamFailure, UpstreamMetrics};
 pub use webhook::WebhookMetrics;
@@ -55,6 +57,7 @@ struct Inner {
     journal: JournalMetrics,
     mirror: MirrorMetrics,
     webhook: WebhookMetrics,
+    sms: SmsMetrics,
     suspicions: Family<IntCounter, 2>,
 }
 
@@ -128,6 +131,7 @@ impl Metrics {
             journal: JournalMetrics::new(&registry)?,
             mirror: MirrorMetrics::new(&registry)?,
             webhook: WebhookMetrics::new(&registry)?,
+            sms: SmsMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -183,6 +187,11 @@ impl Metrics {
     /// The handles of the webhook.
     pub fn webhook(&self) -> WebhookMetrics {
         self.0.webhook.clone()
+    }
+
+    /// The handles of one-time codes and their providers.
+    pub fn sms(&self) -> SmsMetrics {
+        self.0.sms.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

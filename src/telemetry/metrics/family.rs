@@ -74,8 +74,12 @@ impl<C: Collector + Clone + 'static, const N: usize> Family<C, N> {
 
     /// Drops the metrics whose first label has another value than these.
     pub(super) fn retain(&self, first_label: &[&str]) {
-        let mut children = self.0.children.lock();
-        children.retain(|values, _| values.first().is_some_and(|first| first_label.contains(&&**first)));
+        self.retain_where(|values| values.first().is_some_and(|first| first_label.contains(&&**first)));
+    }
+
+    /// Keeps the metrics of these label values alone.
+    pub(super) fn retain_where(&self, is_kept: impl Fn(&[Box<str>; N]) -> bool) {
+        self.0.children.lock().retain(|values, _| is_kept(values));
     }
 }
 

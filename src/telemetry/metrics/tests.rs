@@ -211,3 +211,38 @@ fn a_name_from_the_configuration_cannot_break_the_format() {
     metrics.route("a\"b\\c\nd", &[]).count(Verdict::Admitted);
     check(&metrics, r#"tollgate_requests_total{route="a\"b\\c\nd",verdict="admitted"} 1"#);
 }
+
+#[test]
+fn codes_are_counted_by_what_became_of_them() {
+    let metrics = Metrics::new().unwrap();
+    let sms = metrics.sms();
+    sms.otp_asked("sms", "accepted");
+    sms.otp_verification("verified");
+    sms.fraud_finding("number_run", "monitor");
+    check(&metrics, r#"tollgate_otp_sends_total{channel="sms",outcome="accepted"} 1"#);
+    check(&metrics, r#"tollgate_otp_verifications_total{result="verified"} 1"#);
+    check(&metrics, r#"tollgate_otp_fraud_findings_total{kind="number_run",mode="monitor"} 1"#);
+}
+
+#[test]
+fn a_provider_counts_under_its_own_labels_alone() {
+    let metrics = Metrics::new().unwrap();
+    let labels = ProviderLabels {
+        name: "a",
+        channels: &["sms"],
+        outcomes: &["accepted"],
+        states: &["delivered"],
+        currency: Some("USD"),
+        others: &["b"],
+    };
+    let provider = metrics.sms().provider(&labels);
+    provider.sent("sms", "made up");
+    provider.sent("made up", "accepted");
+    provider.reported("made up");
+    provider.took_over_from("made up");
+    assert!(!metrics.render().contains("made up"));
+    provider.spent(1_500_000);
+    check(&metrics, r#"tollgate_sms_cost_total{currency="USD",provider="a"} 1.5"#);
+    metrics.sms().retain(&["a"]);
+    assert!(!metrics.render().contains(r#"from="b""#), "the other one has gone");
+}
