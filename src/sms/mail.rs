@@ -30,7 +30,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::spec::Mailbox;
-use super::{Channel, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, Refused, Report, api};
+use super::{Accepted, Channel, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, Refused, Report, api};
 use crate::http_client::{HttpClient, HttpError, HttpUrl, HttpUrlFault, Response};
 
 const CHANNELS: &[Channel] = &[Channel::Email];
@@ -201,6 +201,26 @@ fn told(answer: Result<Response, HttpError>) -> Result<Value, LookUpFault> {
 /// The text there, if there is one that is not empty.
 fn text<'v>(document: &'v Value, pointer: &str) -> Option<&'v str> {
     document.pointer(pointer)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// A provider's name for a letter, without the angle brackets of some: nothing that could not stand in a log or a query.
+fn id(document: &Value, pointer: &str) -> Option<Box<str>> {
+    text(document, pointer).and_then(as_id)
+}
+
+fn as_id(text: &str) -> Option<Box<str>> {
+    const BYTES_MAX: usize = 256;
+    let bare = text.trim_matches(['<', '>']);
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_@+=".contains(&byte);
+    (!bare.is_empty() && bare.len() <= BYTES_MAX && bare.bytes().all(is_plain)).then(|| bare.into())
+}
+
+/// What an answer with a provider's name for a letter comes to; without one nobody knows what was done.
+fn accepted(message_id: Option<Box<str>>) -> Outcome {
+    match message_id {
+        Some(message_id) => Outcome::Accepted(Accepted { message_id, ..Accepted::default() }),
+        None => api::unclear(),
+    }
 }
 
 /// The same, without the cases of its letters, for providers that spell their own words in several.

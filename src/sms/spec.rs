@@ -201,8 +201,9 @@ pub struct SinchSpec {
     pub from: Box<str>,
 }
 
-/// Any gateway with an HTTP API. Texts are templates (minijinja) over `to`, `to_digits`, `text`, `code`, `from`, `locale`, `reference`,
-/// `receipt_url` and `expires_in` (seconds); in JSON each template stands for a whole string value.
+/// Any gateway with an HTTP API. Texts are templates (minijinja) over `channel`, `to`, `to_digits` (without the `+`), `text`, `code`,
+/// `subject`, `locale`, `reference`, `attempt`, `receipt_url` (empty if no receipts are wanted) and `expires_in` (seconds); in JSON each
+/// template stands for a whole string value.
 #[derive(Clone, Debug)]
 pub struct HttpSpec {
     pub channel: Channel,
@@ -214,7 +215,7 @@ pub struct HttpSpec {
     pub success: HttpSuccess,
     /// Signs each request in the way of Standard Webhooks.
     pub signing_secret: Option<SecretString>,
-    /// Basic, bearer or a signature that a receipt must bring; see the adapter.
+    /// None: receipts are not believed.
     pub receipt: Option<HttpReceipt>,
 }
 
@@ -223,7 +224,7 @@ pub enum HttpBody {
     None,
     /// A JSON document whose strings are templates.
     Json(serde_json::Value),
-    /// Names, and values that are templates.
+    /// Names, and values that are templates. The query of a `GET`.
     Form(Vec<(Box<str>, Box<str>)>),
 }
 

@@ -24,27 +24,34 @@ struct Adapter {
     kind: fn(HttpUrl) -> Kind,
     /// What a 200 without a body is; none where that is how the provider says yes.
     empty: Option<Fault>,
+    /// How many requests a message takes.
+    requests: usize,
 }
 
-const UNCLEAR: Option<Fault> = Some(Fault::Ambiguous);
-
 const ADAPTERS: [Adapter; 15] = [
-    Adapter { name: "twilio", channel: Channel::Sms, kind: twilio, empty: UNCLEAR },
-    Adapter { name: "twilio, a call", channel: Channel::Voice, kind: twilio, empty: UNCLEAR },
-    Adapter { name: "twilio, whatsapp", channel: Channel::Whatsapp, kind: twilio, empty: UNCLEAR },
-    Adapter { name: "vonage", channel: Channel::Sms, kind: vonage, empty: UNCLEAR },
-    Adapter { name: "messagebird", channel: Channel::Sms, kind: messagebird, empty: UNCLEAR },
-    Adapter { name: "aws_sns", channel: Channel::Sms, kind: aws_sns, empty: UNCLEAR },
-    Adapter { name: "plivo", channel: Channel::Sms, kind: plivo, empty: UNCLEAR },
-    Adapter { name: "sinch", channel: Channel::Sms, kind: sinch, empty: UNCLEAR },
-    Adapter { name: "http", channel: Channel::Sms, kind: http_by_id, empty: UNCLEAR },
-    Adapter { name: "http, by status", channel: Channel::Sms, kind: http_by_status, empty: None },
-    Adapter { name: "sendgrid", channel: Channel::Email, kind: sendgrid, empty: UNCLEAR },
-    Adapter { name: "mailgun", channel: Channel::Email, kind: mailgun, empty: UNCLEAR },
-    Adapter { name: "postmark", channel: Channel::Email, kind: postmark, empty: UNCLEAR },
-    Adapter { name: "ses", channel: Channel::Email, kind: ses, empty: UNCLEAR },
-    Adapter { name: "resend", channel: Channel::Email, kind: resend, empty: UNCLEAR },
+    one("twilio", Channel::Sms, twilio),
+    one("twilio, a call", Channel::Voice, twilio),
+    one("twilio, whatsapp", Channel::Whatsapp, twilio),
+    one("vonage", Channel::Sms, vonage),
+    one("messagebird", Channel::Sms, messagebird),
+    // It is asked first whether the recipient wants any.
+    Adapter { requests: 2, ..one("aws_sns", Channel::Sms, aws_sns) },
+    one("plivo", Channel::Sms, plivo),
+    one("sinch", Channel::Sms, sinch),
+    one("http", Channel::Sms, http_by_id),
+    Adapter { empty: None, ..one("http, by status", Channel::Sms, http_by_status) },
+    // Its yes is 202; a 200 is that of an account that sends nothing.
+    Adapter { empty: Some(Fault::Provider), ..one("sendgrid", Channel::Email, sendgrid) },
+    one("mailgun", Channel::Email, mailgun),
+    one("postmark", Channel::Email, postmark),
+    one("ses", Channel::Email, ses),
+    one("resend", Channel::Email, resend),
 ];
+
+/// As most are.
+const fn one(name: &'static str, channel: Channel, kind: fn(HttpUrl) -> Kind) -> Adapter {
+    Adapter { name, channel, kind, empty: Some(Fault::Ambiguous), requests: 1 }
+}
 
 /// Stands for all that is nobody's business.
 const SECRET: &str = "kept-secret";
@@ -197,12 +204,12 @@ fn fault(adapter: &Adapter, outcome: Outcome) -> Fault {
     }
 }
 
-/// The same to every adapter at once; each asks once and no more.
+/// The same to every adapter at once; none tries again.
 async fn all(within: Duration, reply: Reply, expected: Fault) {
     join_all(ADAPTERS.iter().map(async |adapter| {
         let (outcome, backend) = sent(adapter, within, reply.clone()).await;
         assert_eq!(fault(adapter, outcome), expected, "{}", adapter.name);
-        assert_eq!(backend.count(), 1, "{} asked again", adapter.name);
+        assert_eq!(backend.count(), adapter.requests, "requests of {}", adapter.name);
     }))
     .await;
 }
@@ -211,7 +218,7 @@ async fn all(within: Duration, reply: Reply, expected: Fault) {
 async fn silence_ends_when_the_time_is_over() {
     let begun = Instant::now();
     all(SHORT, Reply::stall(), Fault::Ambiguous).await;
-    assert!(begun.elapsed() >= SHORT);
+    assert!((SHORT..SHORT + PATIENCE).contains(&begun.elapsed()));
 }
 
 #[tokio::test]
