@@ -199,6 +199,44 @@ any method /token → app (token)
     }
 
     #[test]
+    fn routes_of_codes_and_who_sends_them_are_told_without_credentials() {
+        let (verdict, out, err) = checked(&format!(
+            "{HEAD}routes:
+  - {{ name: send, match: {{ method: POST, path: /otp/send }}, otp: send }}
+  - {{ name: verify, match: {{ method: POST, path: /otp/verify }}, otp: verify }}
+otp: {{ cooldown: 30s, token: {{ secret: hunter2-hunter2-hunter2-hunter2-hunter2 }} }}
+sms:
+  providers:
+    - {{ name: main, kind: twilio, account_sid: AC1, auth_token: hunter2, from: Example, cost: {{ default: 0.0075, daily_max: 50 }} }}
+    - {{ name: spare, kind: vonage, enabled: false }}
+email: {{ providers: [{{ name: post, kind: smtp, url: 'smtps://u:hunter2@mail.example', from: a@b.example, limits: {{ w: 9/s }} }}] }}
+suspicion: [{{ key: ip }}]
+"
+        ));
+        assert_eq!(verdict, Verdict::Sound);
+        assert!(
+            err.starts_with("warning: gateway.yaml:3:14: upstreams.app: upstream `app` is used"),
+            "{err}"
+        );
+        let expected = "gateway.yaml is sound: 2 routes
+store: memory, 1000000 keys, data in ./data
+suspicion: by ip, past 20 in any 1h (otp_request 1, failure 1, limited 1); then blocked for 1d on every route
+codes: 6 digits, good for 10m, 3 tries; signs of fraud are told; proofs by a shared secret (HS256)
+codes are sent by main (twilio): at most 60 in any 1m, 1000 in any 1h, 10000 in any 1d; 0.0075 USD a segment, at most 50 USD a day
+codes are mailed by post (smtp): at most 9 in any 1s
+
+POST /otp/send → one-time codes: send (send)
+    by phone: at most 3 in any 5m, 5 in any 1h, 10 in any 1d; then blocked for 15m; refused while the store is away
+    by phone: after a code a wait of 30s, after each further one 2 times as long up to 15m, anew after 10m without; refused while the store is away
+
+POST /otp/verify → one-time codes: verify (verify)
+    by phone: at most 10 in any 1h may fail; refused while the store is away
+";
+        assert_eq!(out, expected);
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+
+    #[test]
     fn the_store_is_told_without_credentials_and_what_limits_do_without_it() {
         let (verdict, out, err) = checked(&format!(
             "{HEAD}store:

@@ -6,6 +6,8 @@ mod mail;
 mod phone;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use account::Account;
 
@@ -19,6 +21,8 @@ use crate::config::value::text::Name;
 use crate::config::value::time::Rate;
 use crate::decision::limit::Windows;
 use crate::decision::time::Span;
+use crate::http_client::HttpClient;
+use crate::sms::sender;
 use crate::sms::spec::{Cost, Kind, Pace, ProviderSpec};
 
 /// Those that are enabled, in the order in which they are asked.
@@ -89,6 +93,8 @@ fn specs<P>(
     kind: fn(&P, &Account<'_>, &mut Findings) -> Option<Kind>,
     findings: &mut Findings,
 ) -> Option<Vec<ProviderSpec>> {
+    // Nothing is called: adapters are only made to see whether they can be.
+    let client = Arc::new(HttpClient::new(Duration::ZERO));
     let mut specs = Vec::new();
     for provider in list {
         let common = common(&provider.value);
@@ -97,7 +103,11 @@ fn specs<P>(
             Some(true) => {
                 let account = Account::new(&provider.at, &common);
                 let kind = kind(&provider.value, &account, findings);
-                specs.push(spec(&common, kind, findings));
+                let spec = spec(&common, kind, findings);
+                if let Some(Err(fault)) = spec.as_ref().map(|spec| sender(spec, &client)) {
+                    findings.problem(&provider.at, Wrong::new(fault.to_string()));
+                }
+                specs.push(spec);
             }
             None => specs.push(None),
         }

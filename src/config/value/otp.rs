@@ -13,6 +13,7 @@ use crate::config::reader::{Notation, Scalar};
 use crate::decision::reject::Domain;
 use crate::decision::time::Span;
 use crate::http_client::HttpUrl;
+use crate::sms::mail::Address;
 use crate::sms::spec::Mailbox;
 
 /// What an account needs and may lack while its provider is not enabled: a text that may be empty.
@@ -279,7 +280,6 @@ pub(crate) fn is_sender(text: &str) -> bool {
 
 /// `Name <user@host>`, or the address alone.
 pub(crate) fn mailbox(text: &str) -> Option<Mailbox> {
-    const ADDRESS_BYTES_MAX: usize = 254;
     let (name, address) = match text.strip_suffix('>') {
         Some(rest) => {
             let (name, address) = rest.split_once('<')?;
@@ -290,16 +290,8 @@ pub(crate) fn mailbox(text: &str) -> Option<Mailbox> {
         None => (None, text),
     };
     let plain = |name: &str| !name.chars().any(|c| c.is_control() || matches!(c, '"' | '<' | '>' | '\\'));
-    let (local, domain) = address.rsplit_once('@')?;
-    let of_local = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&byte);
-    let dots = local.starts_with('.') || local.ends_with('.') || local.contains("..");
-    let sound = name.is_none_or(plain)
-        && address.len() <= ADDRESS_BYTES_MAX
-        && (1..=64).contains(&local.len())
-        && local.bytes().all(of_local)
-        && !dots
-        && Domain::parse(domain).is_some_and(|parsed| parsed.as_str() == domain.to_ascii_lowercase());
-    sound.then(|| Mailbox { name: name.map(Into::into), address: address.into() })
+    let address = Address::parse(address).ok().filter(|_| name.is_none_or(plain))?;
+    Some(Mailbox { name: name.map(Into::into), address: address.as_str().into() })
 }
 
 #[cfg(test)]
@@ -365,6 +357,7 @@ mod tests {
             "a..b@c.example",
             ".a@c.example",
             "a@-",
+            "a@b c.example",
             "a@b\r\n.example",
             "\"a\" \"b\" <a@b.example>",
         ] {

@@ -43,18 +43,11 @@ pub(super) fn spec(
     })
 }
 
-/// Those that say how the message is framed are ours.
 fn headers(request: &written::Request, findings: &mut Findings) -> Option<Vec<(HeaderName, SecretString)>> {
-    const OURS: [&str; 6] = ["host", "content-length", "transfer-encoding", "connection", "te", "upgrade"];
     let named = request.headers.as_ref()?;
     let mut headers = Vec::new();
     for (name, value) in &named.value.entries {
         let value = value.as_ref()?;
-        if OURS.contains(&name.value.as_str()) {
-            let wrong = Wrong::new(format!("the header `{}` is set by the gateway", name.value));
-            findings.problem(&name.at, wrong.write("remove it"));
-            return None;
-        }
         if value.value.0.expose_secret().chars().any(char::is_control) {
             let wrong = Wrong::new("the value has characters that a header cannot carry");
             findings.problem(&value.at, wrong.write("write it on one line"));
@@ -67,15 +60,23 @@ fn headers(request: &written::Request, findings: &mut Findings) -> Option<Vec<(H
 
 fn body(request: &written::Request, findings: &mut Findings) -> Option<HttpBody> {
     let method = request.method.as_ref()?;
-    let (body, at) = match (&request.json, &request.form) {
-        (Optional::Faulty, _) | (_, Optional::Faulty) => return None,
+    match (&request.json, &request.form) {
+        (Optional::Faulty, _) | (_, Optional::Faulty) => None,
         (Optional::Given(_), Optional::Given(form)) => {
             let wrong = Wrong::new("a request has a body of JSON or a form, not both");
             findings.problem(&form.at, wrong.write("remove `json` or `form`"));
             return None;
         }
-        (Optional::Absent, Optional::Absent) => return Some(HttpBody::None),
-        (Optional::Given(json), Optional::Absent) => (HttpBody::Json(json.value.0.clone()), &json.at),
+        (Optional::Absent, Optional::Absent) => Some(HttpBody::None),
+        (Optional::Given(json), Optional::Absent) => {
+            if matches!(method.value, Method::GET | Method::HEAD) {
+                let wrong = Wrong::new(format!("{} has no body", method.value));
+                let fix = "write `method: POST`, or `form` for what stands in the query";
+                findings.problem(&json.at, wrong.write(fix));
+                return None;
+            }
+            Some(HttpBody::Json(json.value.0.clone()))
+        }
         (Optional::Absent, Optional::Given(form)) => {
             let fields: Option<Vec<(Box<str>, Box<str>)>> = form
                 .value
@@ -83,15 +84,9 @@ fn body(request: &written::Request, findings: &mut Findings) -> Option<HttpBody>
                 .iter()
                 .map(|(name, value)| Some((name.value.0.clone(), value.as_ref()?.0.clone())))
                 .collect();
-            (HttpBody::Form(fields.filter(|_| form.value.complete)?), &form.at)
+            fields.filter(|_| form.value.complete).map(HttpBody::Form)
         }
-    };
-    if matches!(method.value, Method::GET | Method::HEAD) {
-        let wrong = Wrong::new(format!("{} has no body", method.value));
-        findings.problem(at, wrong.write("write `method: POST`"));
-        return None;
     }
-    Some(body)
 }
 
 fn success(http: &written::Http) -> Option<HttpSuccess> {

@@ -1,6 +1,6 @@
 //! Providers of e-mail.
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use super::account::{Account, defaulted, if_secret};
 use super::phone::aws_domain;
@@ -11,6 +11,7 @@ use crate::config::reader::Optional;
 use crate::config::value::otp::Setting;
 use crate::config::value::text::Secret;
 use crate::sms::Channel;
+use crate::sms::mail::SmtpUrl;
 use crate::sms::spec::{Kind, MailApiSpec, MailgunSpec, SesSpec, SmtpSpec};
 
 pub(super) fn kind(provider: &EmailProvider, account: &Account<'_>, findings: &mut Findings) -> Option<Kind> {
@@ -91,15 +92,9 @@ fn smtp(smtp: &written::Smtp, account: &Account<'_>, findings: &mut Findings) ->
     Some(SmtpSpec { url: url?, from: from? })
 }
 
-/// The rest of it is judged by who connects.
 fn smtp_url(url: &Located<Secret>, findings: &mut Findings) -> Option<SecretString> {
-    let text = url.value.0.expose_secret();
-    let rest = text.strip_prefix("smtps://").or_else(|| text.strip_prefix("smtp://"));
-    let host = rest.map(|rest| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
-    let sound = host.is_some_and(|host| !host.is_empty() && !host.starts_with([':', '/']))
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !sound {
-        let wrong = Wrong::new("this is no URL of a mail server");
+    if let Err(fault) = SmtpUrl::parse(&url.value.0) {
+        let wrong = Wrong::new(format!("this is no URL of a mail server: {fault}"));
         findings.problem(&url.at, wrong.write("write smtps://user:password@mail.example.com"));
         return None;
     }

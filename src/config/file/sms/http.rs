@@ -46,7 +46,7 @@ section! {
         default("{}") "headers" headers: Located<Named<HeaderName, Located<Secret>>>;
         /// The body as JSON: each string in it is a template.
         optional "json" json: Located<JsonTemplate>;
-        /// The body as a form: values are templates.
+        /// The body as a form, or with GET the query: values are templates.
         optional "form" form: Located<Named<Text, Setting>>;
     }
 }
