@@ -120,6 +120,11 @@ impl Dispatcher {
         Dispatcher { members, states: states.clone(), clock }
     }
 
+    /// Whether a provider is set up for this channel, well or not.
+    pub fn has(&self, channel: Channel) -> bool {
+        self.members.iter().any(|member| member.sender.channels().contains(&channel))
+    }
+
     /// Whether anybody could be asked now. If not, nobody should be charged for asking.
     pub fn can_take(&self, channel: Channel, country: Option<&str>, now: Timestamp) -> bool {
         self.serving(channel).into_iter().any(|member| {

@@ -103,7 +103,8 @@ async fn what_cannot_be_is_told_by_its_code() {
     check("/otp/verify", json!({ "id": "x" }), 400, "invalid_request").await;
     check("/otp/verify", json!({ "id": "x", "code": "12345" }), 400, "invalid_request").await;
     check("/otp/verify", json!({ "id": "x", "code": "123456" }), 410, "expired").await;
-    check("/otp/verify", json!({ "id": "x", "phone": PHONE, "code": "123456" }), 400, "invalid_request").await;
+    check("/otp/verify", json!({ "id": "x", "phone": PHONE, "code": "123456" }), 400, "invalid_request")
+        .await;
     check("/otp/verify", json!({ "phone": PHONE, "code": "123456" }), 410, "expired").await;
     let status = stage.gateway.client().await.request("GET", "/otp/nobody").send().await;
     assert_eq!((status.status, status.json()["code"].as_str()), (404, Some("not_found")));

@@ -80,7 +80,8 @@ async fn wrong_codes_count_against_a_destination_over_all_its_codes() {
 #[tokio::test]
 async fn a_refused_code_costs_nothing() {
     let stage = Stage::set("cooldown: 0s, limits: [{ key: phone, windows: { few: 1/min } }]").await;
-    let rules = super::rules(&stage.provider, "cooldown: 0s, limits: [{ key: phone, windows: { few: 1/min } }]");
+    let rules =
+        super::rules(&stage.provider, "cooldown: 0s, limits: [{ key: phone, windows: { few: 1/min } }]");
     let rules = rules.replace("otp: send }", "otp: send, limits: [{ key: ip, windows: { w: 2/hour } }] }");
     stage.gateway.edit(&rules);
     stage.gateway.reloaded("ok", 2).await;

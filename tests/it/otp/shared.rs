@@ -88,7 +88,11 @@ async fn without_the_store_nothing_is_sent_or_compared() {
         ("/otp/verify", json!({ "id": id, "code": code })),
     ] {
         let answer = site.post(0, path, &body).await;
-        assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("store_unavailable")), "{path}");
+        assert_eq!(
+            (answer.status, answer.json()["code"].as_str()),
+            (503, Some("store_unavailable")),
+            "{path}"
+        );
     }
     assert_eq!(site.provider.count(), 1);
 }
