@@ -112,10 +112,8 @@ fn backend_alone(
         let or = |name: &str, own: String| {
             std::env::var(name).ok().filter(|secret| !secret.is_empty()).unwrap_or(own).into()
         };
-        let secrets = demo::Secrets {
-            tokens: or("JWT_SECRET", secret),
-            proofs: or("OTP_TOKEN_SECRET", proof_secret),
-        };
+        let secrets =
+            demo::Secrets { tokens: or("JWT_SECRET", secret), proofs: or("OTP_TOKEN_SECRET", proof_secret) };
         let (Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {

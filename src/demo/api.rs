@@ -111,7 +111,8 @@ async fn phone_login(State(backend): State<Backend>, body: Body<PhoneLogin>) -> 
     const USED_MAX: usize = 10_000;
     let Json(PhoneLogin { proof }) = body?;
     let now = backend.clock.now();
-    let Some(proven) = backend.proofs.verify_proof(&proof, now).filter(|proven| proven.purpose == "login") else {
+    let Some(proven) = backend.proofs.verify_proof(&proof, now).filter(|proven| proven.purpose == "login")
+    else {
         return refuse(StatusCode::UNAUTHORIZED, "Invalid or expired proof.");
     };
     let mut used = backend.used.lock();
