@@ -35,7 +35,7 @@ impl Otp {
                 Noted::Unchanged | Noted::Unknown => {}
             }
         }
-        Ok(Answer::empty())
+        Ok(Answer::taken())
     }
 
     /// Whether a code is on its way.
