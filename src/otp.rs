@@ -26,6 +26,7 @@ mod proof;
 mod receipt;
 mod send;
 pub mod spec;
+mod spending;
 mod verify;
 mod wish;
 

@@ -26,7 +26,7 @@ pub(super) fn lasting(
     metrics: &Metrics,
     clock: &Clock,
 ) -> Arc<Lasting> {
-    Arc::new(Lasting {
+    let lasting = Lasting {
         desk: Desk::new(Arc::clone(store), journal.clone()),
         providers: ProviderStates::new(noted_in(journal, clock)),
         deliveries: Deliveries::new(),
@@ -36,7 +36,9 @@ pub(super) fn lasting(
         metrics: metrics.sms(),
         clock: clock.clone(),
         own_secret: data.codes_secret,
-    })
+    };
+    lasting.recall_spending();
+    Arc::new(lasting)
 }
 
 /// The codes of one configuration.

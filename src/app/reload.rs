@@ -12,6 +12,7 @@ use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
 use crate::otp::Lasting;
+use crate::otp::spec::OtpSpec;
 use crate::proxy::Snapshot;
 
 /// What a reload needs.
@@ -73,6 +74,7 @@ impl Reloader {
                 self.live.store(Arc::new(snapshot));
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
+                metrics.sms().retain(&names.providers());
                 let now = self.gateway.clock().now();
                 metrics.reload_succeeded(now);
                 self.gateway.journal().note(Event::new(EventKind::Reload, now));
@@ -111,6 +113,7 @@ fn read(source: &Source) -> Result<Result<Loaded, Refused>, Touched> {
 struct Names {
     routes: Vec<Box<str>>,
     upstreams: Vec<Box<str>>,
+    providers: Vec<Box<str>>,
 }
 
 impl Names {
@@ -118,12 +121,17 @@ impl Names {
         Names {
             routes: config.rules.routes().iter().map(|route| route.name().into()).collect(),
             upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            providers: config.otp.iter().flat_map(OtpSpec::provider_names).map(Into::into).collect(),
         }
     }
 
     fn routes(&self) -> Vec<&str> {
         // Requests without a route are counted under a name of their own.
         self.routes.iter().map(|name| &**name).chain(["-"]).collect()
+    }
+
+    fn providers(&self) -> Vec<&str> {
+        self.providers.iter().map(|name| &**name).collect()
     }
 
     fn upstreams(&self) -> Vec<&str> {

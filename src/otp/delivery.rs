@@ -105,6 +105,7 @@ impl Otp {
         };
         let (delivered, told) = tokio::join!(deliver, self.write_down(order, card, notes));
         self.tell(order, delivered, &told);
+        self.lasting.note_spending(self.lasting.clock.now()).await;
     }
 
     /// So that a receipt that comes at once finds what it is about. What was tried, in a few words each.
