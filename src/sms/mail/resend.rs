@@ -109,7 +109,7 @@ impl SmsSender for Resend {
         let url = self.account.base_url.below(&path).map_err(|_| LookUpFault::Unknown)?;
         let document = self.account.get(&url, within).await?;
         let last_event = text(&document, "/last_event").unwrap_or_default();
-        let (state, refused) = step(last_event, &document).unwrap_or_else(|| (DeliveryState::Accepted, None));
+        let (state, refused) = step(last_event, &document).unwrap_or((DeliveryState::Accepted, None));
         Ok(Report { message_id: message_id.into(), state, refused, price: None })
     }
 
