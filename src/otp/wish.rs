@@ -11,6 +11,7 @@ use super::card::{Nonce, Slot};
 use super::claims::Claim;
 use super::code;
 use super::keys::{self, Link, Subject};
+use super::letters::FIXED_TOKEN;
 use super::phone::{Phone, PhoneFault};
 use super::{DeskFault, Otp};
 use crate::decision::body::Fields;
@@ -75,8 +76,8 @@ pub struct VerifyOrder {
 /// What a provider reports, and believably.
 pub struct ReceiptOrder {
     pub(super) provider: Box<str>,
-    pub(super) link: Link,
-    pub(super) reports: Vec<Report>,
+    /// Each with the attempt that it is about.
+    pub(super) reports: Vec<(Link, Report)>,
 }
 
 /// A repeated request is told the same for a day.
@@ -200,8 +201,11 @@ impl Otp {
 
     fn ask_by_receipt(&self, wish: &Wish<'_>) -> Result<Task, OtpFault> {
         let provider = (wish.param)("provider").ok_or(OtpFault::NotFound)?;
-        let link = (wish.param)("token").and_then(|token| self.keys.read_link(&token));
-        let link = link.ok_or(OtpFault::NotFound)?;
+        let token = (wish.param)("token").ok_or(OtpFault::NotFound)?;
+        let link = match &*token {
+            FIXED_TOKEN => None,
+            token => Some(self.keys.read_link(token).ok_or(OtpFault::NotFound)?),
+        };
         let url = self.public_url.as_ref().ok_or(OtpFault::NotFound)?;
         let mark = if wish.query.is_empty() { "" } else { "?" };
         let url = format!("{}{}{mark}{}", url.to_string().trim_end_matches('/'), wish.path, wish.query);
@@ -215,7 +219,12 @@ impl Otp {
         };
         match self.dispatcher.receipts(&provider, &request) {
             Ok(reports) => {
-                Ok(Task::Receipt(Box::new(ReceiptOrder { provider: provider.into(), link, reports })))
+                let reports = reports.into_iter().filter_map(|report| {
+                    let link = link.or_else(|| self.lasting.letters.link(&provider, &report.message_id))?;
+                    Some((link, report))
+                });
+                let reports = reports.collect();
+                Ok(Task::Receipt(Box::new(ReceiptOrder { provider: provider.into(), reports })))
             }
             Err(ReceiptFault::None) => Err(OtpFault::NotFound),
             Err(fault @ (ReceiptFault::Unsigned | ReceiptFault::Forged | ReceiptFault::Stale)) => {
