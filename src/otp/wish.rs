@@ -15,9 +15,10 @@ use super::letters::FIXED_TOKEN;
 use super::phone::{Phone, PhoneFault};
 use super::{DeskFault, Otp};
 use crate::decision::body::Fields;
-use crate::decision::key::{FieldPath, KeyHash};
+use crate::decision::key::{FieldPath, Form, KeyHash};
 use crate::decision::otp::{Operation, OtpFault};
 use crate::decision::time::{Span, Timestamp};
+use crate::decision::value::normalise;
 use crate::sms::mail::Address;
 use crate::sms::{Channel, ReceiptFault, ReceiptRequest, Report};
 
@@ -100,11 +101,11 @@ impl fmt::Debug for Task {
 }
 
 impl Task {
-    /// Where the code goes or went: what limits by destination count by.
-    pub fn destination(&self) -> Option<&str> {
+    /// Where the code goes or went, in the one spelling that limits by destination count by: `a+1@` and `a+2@` are one mailbox.
+    pub fn destination(&self) -> Option<Box<str>> {
         match self {
-            Task::Send(order) => Some(&order.subject.destination),
-            Task::Verify(order) => order.destination.as_deref(),
+            Task::Send(order) => Some(counted_as(&order.subject.destination)),
+            Task::Verify(order) => order.destination.as_deref().map(counted_as),
             Task::Status { .. } | Task::Receipt(_) | Task::Jwks | Task::Again(_) => None,
         }
     }
@@ -250,7 +251,8 @@ impl Otp {
                 }
                 let email = email.ok_or_else(|| request("`email` is missing."))?;
                 let address = Address::parse(email).map_err(|_| OtpFault::Email)?;
-                Ok((address.as_str().into(), None))
+                // Hosts that tell A@ from a@ are a story; people who type either are not.
+                Ok((address.as_str().to_lowercase().into(), None))
             }
             Channel::Sms | Channel::Voice | Channel::Whatsapp => {
                 if email.is_some() {
@@ -316,6 +318,17 @@ impl<'a> Wish<'a> {
         }
         Ok(Some(locale.replace('_', "-").into()))
     }
+}
+
+fn counted_as(destination: &str) -> Box<str> {
+    if !destination.contains('@') {
+        return destination.into();
+    }
+    // An address that was accepted has nothing that could not be read.
+    normalise(Form::Email, destination)
+        .ok()
+        .flatten()
+        .map_or_else(|| destination.into(), |mailbox| mailbox.into())
 }
 
 fn request(detail: &str) -> OtpFault {
