@@ -7,6 +7,8 @@ mod activity;
 mod body;
 mod context;
 mod forward;
+mod h2;
+mod link;
 mod listener;
 mod request;
 mod respond;
@@ -29,7 +31,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::context::Context;
-pub use self::listener::Listeners;
+pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{ResolveError, Upstream};
 
 use self::context::Admitted;
@@ -60,7 +62,10 @@ impl Edge {
 
     /// Ready for [`Listeners::start`].
     pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
-        http_proxy(conf, self)
+        let mut proxy = http_proxy(conf, self);
+        proxy.h2_options = Some(h2::options());
+        proxy.server_options = Some(h2::server_options());
+        proxy
     }
 }
 
@@ -76,8 +81,9 @@ impl ProxyHttp for Edge {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
-        if let Some(activity) = wire::activity_of(session) {
-            activity.begin();
+        match wire::activity_of(session) {
+            Some(activity) => activity.begin(),
+            None => session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE)),
         }
         Ok(())
     }
@@ -88,11 +94,16 @@ impl ProxyHttp for Edge {
         }
         if let Some(activity) = wire::activity_of(session) {
             activity.end();
+        } else if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
+            && let Some(connection) = wire::connection_of(session)
+        {
+            connection.resets.note(self.gateway.clock().now());
         }
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let snapshot = ctx.snapshot.insert(self.live.load_full());
+        h2::settle(session.req_header_mut())?;
         let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
@@ -156,11 +167,14 @@ impl ProxyHttp for Edge {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if response.status.is_informational() {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // From here on both sides may be silent for as long as the upstream's read timeout lets them.
+            session.set_read_timeout(None);
+        } else if response.status.is_informational() {
             return Ok(());
         }
         let (answered_at, now) = self.gateway.clock().read();

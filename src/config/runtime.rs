@@ -23,7 +23,7 @@ pub struct Config {
     /// In the order of [`UpstreamIndex`](crate::decision::policy::UpstreamIndex).
     pub upstreams: Vec<UpstreamSpec>,
     pub store: Arc<StoreSpec>,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenerSpec>,
     pub admin: AdminSpec,
     pub log: LogFormat,
     /// How long events are kept.
@@ -34,6 +34,14 @@ pub struct Config {
     pub workers: usize,
     /// What each route matches, as it was written, in the order of the file.
     pub texts: Vec<RouteText>,
+}
+
+/// A public listener.
+#[derive(Clone, Debug)]
+pub struct ListenerSpec {
+    pub address: SocketAddr,
+    /// HTTP/2 by prior knowledge, where there is no TLS.
+    pub h2c: bool,
 }
 
 /// The listener for operators.
@@ -92,7 +100,7 @@ pub struct Frozen {
 impl Frozen {
     pub fn of(config: &Config) -> Frozen {
         Frozen {
-            listen: config.listen.clone(),
+            listen: config.listen.iter().map(|listener| listener.address).collect(),
             admin: config.admin.clone(),
             workers: config.workers,
             store: Arc::clone(&config.store),

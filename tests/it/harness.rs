@@ -9,6 +9,7 @@ pub(crate) mod binary;
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod redis;

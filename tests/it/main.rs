@@ -14,6 +14,7 @@ mod dashboard;
 mod demo;
 mod failures;
 mod forwarding;
+mod h2;
 mod harness;
 mod limits;
 mod logs;

@@ -4,17 +4,17 @@ use std::net::SocketAddr;
 
 use super::store::Outage;
 use crate::config::file::File;
-use crate::config::file::server::Upstream;
+use crate::config::file::server::{Listener, Upstream};
 use crate::config::place::Located;
 use crate::config::problem::{Findings, Wrong};
-use crate::config::runtime::AdminSpec;
+use crate::config::runtime::{AdminSpec, ListenerSpec};
 use crate::config::value::address::ServerAddress;
 use crate::config::value::text::Name;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
 
-pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
+pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<ListenerSpec>> {
     let listeners = &file.listen.as_ref()?.0;
     let addresses: Vec<&Located<SocketAddr>> =
         listeners.iter().filter_map(|listener| listener.address.as_ref()).collect();
@@ -25,7 +25,11 @@ pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<Sock
             findings.problem(&later.at, wrong.write(format!("see line {}", earlier.at.place.line)));
         }
     }
-    Some(addresses.into_iter().map(|address| address.value).collect())
+    listeners.iter().map(listener).collect::<Vec<_>>().into_iter().collect()
+}
+
+fn listener(listener: &Listener) -> Option<ListenerSpec> {
+    Some(ListenerSpec { address: listener.address.as_ref()?.value, h2c: listener.h2c? })
 }
 
 pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
@@ -107,6 +111,7 @@ fn spec(
     Some(UpstreamSpec {
         name: name.value.0.clone(),
         servers: servers.iter().map(|server| server.value.to_string().into()).collect(),
+        protocol: upstream.protocol?,
         connect_timeout: connect?,
         read_timeout: read?,
         write_timeout: write?,

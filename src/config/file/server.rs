@@ -13,6 +13,7 @@ use crate::config::value::http::CookieName;
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
+use crate::decision::upstream::Protocol;
 use crate::identity::Algorithm;
 
 section! {
@@ -20,6 +21,8 @@ section! {
     Listener "a listener" {
         /// An IP address and a port: 0.0.0.0:8080 or [::]:8080.
         required "address" address: Located<SocketAddr>;
+        /// HTTP/2 by prior knowledge, where there is no TLS.
+        default("true") "h2c" h2c: bool;
     }
 }
 
@@ -77,6 +80,8 @@ section! {
         required "servers" servers: NonEmpty<Located<ServerAddress>>;
         /// How a server is picked among several.
         default("round_robin") "balance" balance: Balance;
+        /// What the servers speak: http2, which gRPC needs, by prior knowledge.
+        default("http1") "protocol" protocol: Protocol;
         /// How long connecting may take.
         default("2s") "connect_timeout" connect_timeout: Located<Span>;
         /// How long the server may be silent.
@@ -94,6 +99,11 @@ pub(crate) enum Balance {
 }
 
 words! { Balance, "a way to balance that is supported", { Balance::RoundRobin => "round_robin" } }
+
+words! { Protocol, "a protocol that is supported", {
+    Protocol::Http1 => "http1",
+    Protocol::Http2 => "http2",
+} }
 
 section! {
     /// Who is never limited, and who is always refused. Networks, or `file:` with one a line.
