@@ -221,7 +221,9 @@ impl ProxyHttp for Edge {
             upstream.metrics().failed(failure_kind(error));
             self.gateway.backend_failed(upstream.name(), error.etype().as_str());
         }
-        if let Some(status) = status {
+        // What was begun must not be ended as if it were whole: it breaks off.
+        let has_begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+        if let Some(status) = status.filter(|_| !has_begun) {
             let now = self.gateway.clock().now();
             let snapshot = ctx.snapshot.as_deref();
             if let Err(error) = respond::backend_failed(session, snapshot, ctx.quota(), status, now).await {
