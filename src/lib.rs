@@ -32,3 +32,4 @@ pub mod journal;
 pub mod proxy;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

@@ -21,8 +21,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::ACCEPT_ENCODING;
+use http::header::{ACCEPT_ENCODING, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
@@ -41,6 +41,8 @@ use crate::decision::failure::ByHead;
 use crate::decision::tally::Outcome;
 use crate::gateway::{AnswerWatch, Gateway, Policies};
 use crate::telemetry::UpstreamFailure;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// One configuration in force: pinned by each request for its whole life.
 pub struct Snapshot {
@@ -103,6 +105,9 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let snapshot = ctx.snapshot.insert(self.live.load_full());
+        if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
+            return respond::redirect(session, snapshot, port).await.map(|()| true);
+        }
         h2::settle(session.req_header_mut())?;
         let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
@@ -124,6 +129,7 @@ impl ProxyHttp for Edge {
             overrides: snapshot.policies.rules.route(route).override_headers(),
         };
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
+        tell_scheme(session)?;
         ctx.attempt = admission.attempt;
         ctx.admitted = Some(Admitted { route, permit });
         if ctx.failure_rule().is_some_and(|rule| !rule.members.is_empty()) {
@@ -180,6 +186,9 @@ impl ProxyHttp for Edge {
         let (answered_at, now) = self.gateway.clock().read();
         if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {
             upstream.metrics().answered(response.status.as_u16(), asked_at.until(answered_at));
+        }
+        if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
+            response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
         if ctx.attempt.is_some() {
             self.learn(response, ctx).await;
@@ -252,6 +261,15 @@ impl Edge {
             Box::pin(self.gateway.observe(&snapshot.policies, *attempt, outcome)).await;
         }
     }
+}
+
+/// Tells the backend that the client came by TLS, unless a trusted proxy told what came to it.
+fn tell_scheme(session: &mut Session) -> pingora::Result<()> {
+    let is_tls = wire::entrance_of(session).is_some_and(|entrance| entrance.tls.is_some());
+    if is_tls && !session.req_header().headers.contains_key(X_FORWARDED_PROTO) {
+        session.req_header_mut().insert_header(X_FORWARDED_PROTO, HeaderValue::from_static("https"))?;
+    }
+    Ok(())
 }
 
 /// What becomes of an attempt whose answer did not tell: its body does, or why there was none.

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::decision::ipset::IpSet;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
 use crate::http_client::HttpUrl;
 use crate::identity::UserRules;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
+use crate::tls::ServerTls;
 
 pub use super::file::admin::{Identifiers, Role};
 pub use super::file::server::LogFormat;
@@ -40,8 +42,15 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct ListenerSpec {
     pub address: SocketAddr,
+    pub tls: Option<ServerTls>,
     /// HTTP/2 by prior knowledge, where there is no TLS.
     pub h2c: bool,
+    /// Who says in a PROXY header whom it speaks for.
+    pub proxy_protocol: IpSet,
+    /// The port of https that requests are sent on to.
+    pub redirect_to_https: Option<u16>,
+    /// How long browsers are to come by https alone.
+    pub hsts: Option<Span>,
 }
 
 /// The listener for operators.

@@ -112,6 +112,7 @@ impl Route {
                 | KeyPart::Network
                 | KeyPart::User
                 | KeyPart::Global
+                | KeyPart::ClientCert
                 | KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)

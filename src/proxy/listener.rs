@@ -1,6 +1,8 @@
 //! Accepts connections, and ends them in an orderly way.
 
 mod entrance;
+mod opening;
+mod proxy_protocol;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,10 +16,11 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::entrance::{Entrance, Entrances};
 
+use self::opening::{Opened, open};
 use super::Edge;
 use super::activity::Activity;
 use super::h2::Resets;
-use super::link::{Link, Protocol, Socket};
+use super::link::{Link, Protocol};
 use super::wire::{Connection, Wire};
 
 /// How long to wait when the process is out of file descriptors.
@@ -98,9 +101,20 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared
         tracing::debug!(%error, "a client left as it was accepted");
         return;
     }
-    let mut link = Link::Plain(Socket::new(tcp));
-    let connection =
-        Arc::new(Connection { entrance, activity: Activity::default(), resets: Resets::default() });
+    let opened = tokio::select! {
+        biased;
+        opened = open(tcp, peer, &entrance) => opened,
+        _ = stop.wait_for(|stopped| *stopped) => return,
+    };
+    let Opened { mut link, peer, client_cert } = match opened {
+        Ok(opened) => opened,
+        Err(fault) => {
+            tracing::debug!(%peer, %fault, "a connection was refused");
+            return;
+        }
+    };
+    let (activity, resets) = (Activity::default(), Resets::default());
+    let connection = Arc::new(Connection { entrance, client_cert, activity, resets });
     let served = Arc::clone(&connection);
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {

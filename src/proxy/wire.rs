@@ -41,6 +41,8 @@ pub(super) struct Wire {
 pub(super) struct Connection {
     /// The way that it came in by.
     pub(super) entrance: Arc<Entrance>,
+    /// Whom the client's certificate names, which was verified.
+    pub(super) client_cert: Option<Box<str>>,
     pub(super) activity: Activity,
     pub(super) resets: h2::Resets,
 }
@@ -66,6 +68,11 @@ pub(super) fn connection_of(session: &Session) -> Option<&Connection> {
             told.downcast_ref::<Arc<Connection>>().map(|connection| &**connection)
         }
     }
+}
+
+/// How the connection came in that a request came by.
+pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
+    connection_of(session).map(|connection| &*connection.entrance)
 }
 
 /// The activity of the connection that a request came by. One of HTTP/2 is looked after by Pingora.

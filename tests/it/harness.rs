@@ -13,6 +13,7 @@ pub(crate) mod h2;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod redis;
+pub(crate) mod tls;
 pub(crate) mod upstash;
 mod wire;
 

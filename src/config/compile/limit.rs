@@ -191,9 +191,12 @@ fn key_spec(limit: &written::Limit, findings: &mut Findings) -> Option<KeySpec> 
 fn is_named(part: &KeyPart) -> bool {
     match part {
         KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global => false,
-        KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
-            true
-        }
+        KeyPart::ClientCert
+        | KeyPart::Header(_)
+        | KeyPart::Cookie(_)
+        | KeyPart::Query(_)
+        | KeyPart::Path(_)
+        | KeyPart::Body(_) => true,
     }
 }
 

@@ -1,36 +1,18 @@
-//! Where the gateway listens, and whom it asks.
+//! Where operators are listened to, and whom the gateway asks.
 
 use std::net::SocketAddr;
 
 use super::store::Outage;
 use crate::config::file::File;
-use crate::config::file::server::{Listener, Upstream};
+use crate::config::file::server::Upstream;
 use crate::config::place::Located;
 use crate::config::problem::{Findings, Wrong};
-use crate::config::runtime::{AdminSpec, ListenerSpec};
+use crate::config::runtime::AdminSpec;
 use crate::config::value::address::ServerAddress;
 use crate::config::value::text::Name;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
-
-pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<ListenerSpec>> {
-    let listeners = &file.listen.as_ref()?.0;
-    let addresses: Vec<&Located<SocketAddr>> =
-        listeners.iter().filter_map(|listener| listener.address.as_ref()).collect();
-    for (index, later) in addresses.iter().enumerate() {
-        let earlier = addresses[..index].iter().find(|earlier| collide(earlier.value, later.value));
-        if let Some(earlier) = earlier {
-            let wrong = Wrong::new(format!("`{}` is listened on twice", later.told()));
-            findings.problem(&later.at, wrong.write(format!("see line {}", earlier.at.place.line)));
-        }
-    }
-    listeners.iter().map(listener).collect::<Vec<_>>().into_iter().collect()
-}
-
-fn listener(listener: &Listener) -> Option<ListenerSpec> {
-    Some(ListenerSpec { address: listener.address.as_ref()?.value, h2c: listener.h2c? })
-}
 
 pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
     let admin = file.admin.as_ref()?;
@@ -70,7 +52,7 @@ pub(super) fn warn_of_idle_readiness(file: &File, rules: &Rules, findings: &mut 
 }
 
 /// Whether two listeners would want the same port. Port 0 is a fresh one each time.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && overlap
 }

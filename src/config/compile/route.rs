@@ -287,6 +287,7 @@ fn refuse_misfit(
             | KeyPart::Network
             | KeyPart::User
             | KeyPart::Global
+            | KeyPart::ClientCert
             | KeyPart::Header(_)
             | KeyPart::Cookie(_)
             | KeyPart::Query(_) => {}
