@@ -1,5 +1,7 @@
 //! HTTP/2 from clients: by prior knowledge, all that holds for HTTP/1.1, and clients that break the rules.
 
+use std::process::Command;
+
 use http::{HeaderMap, Method, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -9,9 +11,10 @@ use crate::harness::backend::{Backend, Gate, Reply};
 use crate::harness::client::{Client, get};
 use crate::harness::gateway::{Gateway, preamble};
 use crate::harness::h2::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PREFACE, RESET, SETTINGS, frame,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GO_AWAY, HEADERS, PREFACE, RESET, SETTINGS, frame,
 };
 use crate::harness::h2::{H2Backend, H2Client, frames, in_time, whole};
+use crate::harness::process::Process;
 
 const OPEN: &str = "routes: [{ name: r, match: { path: /* }, upstream: app }]";
 const TWO: &str =
@@ -318,4 +321,114 @@ async fn floods_of_frames_that_lead_to_nothing_end_the_connection() {
     until_ended(stream, 2, |number| if number == 0 { head.clone() } else { frame(SETTINGS, 0, 0, b"") })
         .await;
     assert_eq!(get(gateway.address, "/").await.status, 200);
+}
+
+/// What a connection says to the one request that was made on it.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// Fields, the first byte of which tells the status (RFC 7541, appendix A).
+    Answered(u8),
+    Reset,
+    Ended,
+}
+
+async fn fate(mut stream: TcpStream) -> Fate {
+    loop {
+        let mut head = [0; 9];
+        if in_time(stream.read_exact(&mut head)).await.is_err() {
+            return Fate::Ended;
+        }
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let mut payload = vec![0; length];
+        if in_time(stream.read_exact(&mut payload)).await.is_err() {
+            return Fate::Ended;
+        }
+        match head[3] {
+            HEADERS => return Fate::Answered(payload[0]),
+            RESET => return Fate::Reset,
+            GO_AWAY => return Fate::Ended,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_that_could_be_read_in_two_ways_reach_nobody() {
+    const BAD_REQUEST: u8 = 0x80 | 12;
+    let backend = Backend::ok().await;
+    let gateway = Gateway::start(&backend, OPEN).await;
+    let get: &[(&str, &str)] =
+        &[(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/")];
+    let with = |extra: &[(&'static str, &'static str)]| [get, extra].concat();
+    let target = |path: &'static str| [&get[..3], &[(":path", path)]].concat();
+    for (fields, expected) in [
+        (with(&[("host", "other")]), Fate::Answered(BAD_REQUEST)),
+        (with(&[("host", "h"), ("host", "h")]), Fate::Answered(BAD_REQUEST)),
+        ([&get[..2], &get[3..]].concat(), Fate::Answered(BAD_REQUEST)),
+        (target("http://other/"), Fate::Reset),
+        (target("/a\r\nb"), Fate::Reset),
+        (target("/a b"), Fate::Reset),
+        (with(&[("content-length", "1"), ("content-length", "2")]), Fate::Reset),
+        (with(&[("content-length", "+0")]), Fate::Reset),
+        (with(&[("connection", "close")]), Fate::Reset),
+        (with(&[("transfer-encoding", "chunked")]), Fate::Reset),
+        (with(&[("te", "gzip")]), Fate::Reset),
+        (with(&[("Upper", "1")]), Fate::Reset),
+        (with(&[("a", "b\r\nc: d")]), Fate::Reset),
+        (with(&[("a", "b\0")]), Fate::Reset),
+        (with(&[(":path", "/other")]), Fate::Reset),
+        (with(&[(":unknown", "1")]), Fate::Reset),
+        (get[..3].to_vec(), Fate::Reset),
+        (get[1..].to_vec(), Fate::Reset),
+        (vec![(":method", "CONNECT"), (":authority", "h:443")], Fate::Answered(0)),
+    ] {
+        let mut stream = raw(&gateway).await;
+        let block = frames::fields(&fields);
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await.unwrap();
+        match (fate(stream).await, expected) {
+            // A status that is spelled out: which one it is, is not read here.
+            (Fate::Answered(_), Fate::Answered(0)) => {}
+            // The library may take it for an error of the connection, which is as well.
+            (Fate::Ended, Fate::Reset) => {}
+            (fate, expected) => assert_eq!(fate, expected, "{fields:?}"),
+        }
+    }
+    assert_eq!(backend.count(), 0);
+    assert_eq!(get_ok(&gateway).await, 200);
+}
+
+async fn get_ok(gateway: &Gateway) -> u16 {
+    get(gateway.address, "/").await.status
+}
+
+#[tokio::test]
+async fn a_backend_of_http_2_that_was_restarted_is_asked_again() {
+    let backend = H2Backend::start().await;
+    let gateway = Gateway::launch(&grpc(&backend), OPEN, Clock::system()).await.unwrap();
+    let mut client = H2Client::connect(gateway.address).await;
+    let call = |client: &H2Client| client.request(Method::POST, "/");
+    let request = call(&client);
+    assert_eq!(client.send(request, b"one").await.unwrap().body, b"one");
+    let address = backend.address();
+    backend.stop().await;
+    let request = call(&client);
+    assert_eq!(client.send(request, b"lost").await.unwrap().status, StatusCode::BAD_GATEWAY);
+    let _backend = H2Backend::start_at(address).await;
+    let request = call(&client);
+    assert_eq!(client.send(request, b"two").await.unwrap().body, b"two");
+}
+
+/// Another implementation than our own tests stand on.
+#[tokio::test]
+async fn curl_is_served() {
+    let backend = Backend::ok().await;
+    let gateway = Gateway::start(&backend, TWO).await;
+    let url = format!("http://{}/a/../b", gateway.address);
+    for expected in ["2 200", "2 200", "2 429"] {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--http2-prior-knowledge", "--path-as-is", "--output", "/dev/null"]);
+        curl.args(["--data", "a body", "--write-out", "%{http_version} %{http_code}", &url]);
+        assert_eq!(Process::start(&mut curl).ended().await.stdout, expected);
+    }
+    assert_eq!(backend.received()[0].body, b"a body");
 }

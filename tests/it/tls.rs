@@ -307,3 +307,20 @@ fn broken_files_are_told_by_name() {
     let many = "tls: { certificates: [{ cert: none.pem, key: one.key }, { cert: one.pem, key: other.key }] }";
     assert_eq!(told(path, many).len(), 2);
 }
+
+#[tokio::test]
+async fn all_but_the_address_of_a_listener_changes_without_a_restart() {
+    let backend = Backend::ok().await;
+    let site = Site::start(&backend, "{ address: 127.0.0.1:0 }", OPEN).await;
+    let mut old = Client::connect(site.gateway.address).await;
+    assert_eq!(old.request("GET", "/").send().await.status, 200);
+    let text = std::fs::read_to_string(site.gateway.config()).unwrap();
+    replace(site.gateway.config(), &text.replacen("{ address: 127.0.0.1:0 }", ONE_PAIR, 1));
+    site.gateway.reloaded("ok", 2).await;
+    assert_eq!(site.h2().await.get("/").await.status, StatusCode::OK);
+    // Who is in already stays as it came.
+    assert_eq!(old.request("GET", "/").send().await.status, 200);
+    replace(site.gateway.config(), &text);
+    site.gateway.reloaded("ok", 3).await;
+    assert_eq!(Client::connect(site.gateway.address).await.request("GET", "/").send().await.status, 200);
+}

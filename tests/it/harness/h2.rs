@@ -140,11 +140,22 @@ pub(crate) struct H2Backend {
 
 impl H2Backend {
     pub(crate) async fn start() -> H2Backend {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        H2Backend::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// On a given address: one that was stopped comes back there.
+    pub(crate) async fn start_at(address: SocketAddr) -> H2Backend {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = Arc::new(Mutex::new(Vec::new()));
         let accepting = tokio::spawn(accept(listener, Arc::clone(&received)));
         H2Backend { address, received, accepting }
+    }
+
+    /// Closes the port and all connections, and returns once the port is free.
+    pub(crate) async fn stop(mut self) {
+        self.accepting.abort();
+        let _aborted = (&mut self.accepting).await;
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -198,6 +209,7 @@ pub(crate) mod frames {
     pub(crate) const HEADERS: u8 = 1;
     pub(crate) const RESET: u8 = 3;
     pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const GO_AWAY: u8 = 7;
     pub(crate) const CONTINUATION: u8 = 9;
     pub(crate) const END_STREAM: u8 = 1;
     pub(crate) const END_HEADERS: u8 = 4;
