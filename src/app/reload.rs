@@ -11,7 +11,7 @@ use crate::config::watch::{Watch, WatchedFile};
 use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
-use crate::proxy::{Entrance, Entrances, Snapshot};
+use crate::proxy::{Entrances, Snapshot};
 
 /// What a reload needs.
 pub(super) struct Reloader {
@@ -67,13 +67,13 @@ impl Reloader {
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
         let (names, routes) = (Names::of(&config), room::route_texts(&config));
-        // Other listeners in the file than those that are open: which is which, a restart tells.
-        let entrances = (!waiting.contains(&"listen"))
-            .then(|| config.listen.iter().map(entrance::of).collect::<Vec<Entrance>>());
+        let entrances = config.listen.iter().map(entrance::of).collect();
+        let ends = entrance::ends(&config.listen);
         match snapshot(config, metrics).await {
             Ok(snapshot) => {
                 self.live.store(Arc::new(snapshot));
-                self.entrances.replace(entrances.into_iter().flatten());
+                self.entrances.replace(entrances);
+                metrics.certificates(&ends);
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
                 let now = self.gateway.clock().now();
