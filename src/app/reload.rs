@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
-use super::{Source, room, snapshot};
+use super::{Source, entrance, room, snapshot};
 use crate::admin::RouteText;
 use crate::config::watch::{Watch, WatchedFile};
 use crate::config::{Config, Frozen, Loaded, Refused};
@@ -13,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
 use crate::otp::Lasting;
 use crate::otp::spec::OtpSpec;
-use crate::proxy::Snapshot;
+use crate::proxy::{Entrances, Snapshot};
 
 /// What a reload needs.
 pub(super) struct Reloader {
@@ -23,6 +23,7 @@ pub(super) struct Reloader {
     pub(super) live: Arc<ArcSwap<Snapshot>>,
     /// What the routes of `live` match, for people.
     pub(super) routes: Arc<ArcSwap<Box<[RouteText]>>>,
+    pub(super) entrances: Arc<Entrances>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) codes: Arc<Lasting>,
 }
@@ -69,9 +70,13 @@ impl Reloader {
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
         let (names, routes) = (Names::of(&config), room::route_texts(&config));
+        let entrances = config.listen.iter().map(entrance::of).collect();
+        let ends = entrance::ends(&config.listen);
         match snapshot(config, metrics, &self.codes).await {
             Ok(snapshot) => {
                 self.live.store(Arc::new(snapshot));
+                self.entrances.replace(entrances);
+                metrics.certificates(&ends);
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
                 metrics.sms().retain(&names.providers());
