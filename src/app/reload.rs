@@ -5,14 +5,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
-use super::{Source, room, snapshot};
+use super::{Source, entrance, room, snapshot};
 use crate::admin::RouteText;
 use crate::config::watch::{Watch, WatchedFile};
 use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
 use crate::otp::Lasting;
-use crate::proxy::Snapshot;
+use crate::otp::spec::OtpSpec;
+use crate::proxy::{Entrances, Snapshot};
 
 /// What a reload needs.
 pub(super) struct Reloader {
@@ -22,6 +23,7 @@ pub(super) struct Reloader {
     pub(super) live: Arc<ArcSwap<Snapshot>>,
     /// What the routes of `live` match, for people.
     pub(super) routes: Arc<ArcSwap<Box<[RouteText]>>>,
+    pub(super) entrances: Arc<Entrances>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) codes: Arc<Lasting>,
 }
@@ -68,11 +70,16 @@ impl Reloader {
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
         let (names, routes) = (Names::of(&config), room::route_texts(&config));
+        let entrances = config.listen.iter().map(entrance::of).collect();
+        let ends = entrance::ends(&config.listen);
         match snapshot(config, metrics, &self.codes).await {
             Ok(snapshot) => {
                 self.live.store(Arc::new(snapshot));
+                self.entrances.replace(entrances);
+                metrics.certificates(&ends);
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
+                metrics.sms().retain(&names.providers());
                 let now = self.gateway.clock().now();
                 metrics.reload_succeeded(now);
                 self.gateway.journal().note(Event::new(EventKind::Reload, now));
@@ -111,6 +118,7 @@ fn read(source: &Source) -> Result<Result<Loaded, Refused>, Touched> {
 struct Names {
     routes: Vec<Box<str>>,
     upstreams: Vec<Box<str>>,
+    providers: Vec<Box<str>>,
 }
 
 impl Names {
@@ -118,12 +126,17 @@ impl Names {
         Names {
             routes: config.rules.routes().iter().map(|route| route.name().into()).collect(),
             upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            providers: config.otp.iter().flat_map(OtpSpec::provider_names).map(Into::into).collect(),
         }
     }
 
     fn routes(&self) -> Vec<&str> {
         // Requests without a route are counted under a name of their own.
         self.routes.iter().map(|name| &**name).chain(["-"]).collect()
+    }
+
+    fn providers(&self) -> Vec<&str> {
+        self.providers.iter().map(|name| &**name).collect()
     }
 
     fn upstreams(&self) -> Vec<&str> {

@@ -1,13 +1,15 @@
 //! Providers that take over from each other, and what they report.
 
 use serde_json::{Value, json};
+use tollgate::clock::ManualClock;
 use tollgate::decision::query::pairs;
 
 use super::{PHONE, ROUTES, SECRET, id_of};
 use crate::harness::backend::{Backend, Reply};
 use crate::harness::client::{Answer, Client};
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::{Gateway, START, seconds};
 use crate::harness::providers::aws_sns::{self, FakeSns};
+use crate::harness::providers::mailgun;
 use crate::harness::providers::twilio::{self, FakeTwilio};
 use crate::harness::{PATIENCE, eventually};
 
@@ -20,6 +22,7 @@ struct Stage {
     twilio: FakeTwilio,
     sns: FakeSns,
     gateway: Gateway,
+    clock: ManualClock,
     _backend: Backend,
 }
 
@@ -45,8 +48,8 @@ impl Stage {
             aws_sns::KEY_ID,
             aws_sns::SECRET,
         );
-        let gateway = Gateway::start(&backend, &rules).await;
-        Stage { twilio, sns, gateway, _backend: backend }
+        let (gateway, clock) = Gateway::with_clock(&backend, &rules).await;
+        Stage { twilio, sns, gateway, clock, _backend: backend }
     }
 
     async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -170,5 +173,77 @@ async fn where_nobody_can_be_asked_it_is_said_at_once() {
     let answer = stage.post("/otp/send", &json!({ "phone": "+14155550124" })).await;
     assert_eq!((answer.status, answer.json()["code"].as_str()), (503, Some("provider_unavailable")));
     let events = r#"tollgate_journal_events_total{kind="provider_down"}"#;
-    assert_eq!(stage.gateway.metric(events).await, 2.0);
+    let told = async || (stage.gateway.metric(events).await == 2.0).then_some(());
+    eventually("the events of both", PATIENCE, told).await;
+}
+
+#[tokio::test]
+async fn a_provider_that_does_not_report_is_asked() {
+    let stage = Stage::set().await;
+    let id = id_of(&stage.send().await);
+    stage.comes_to(&id, "sent").await;
+    stage.twilio.knows(
+        "Messages/SM0123456789abcdef0123456789abcdef",
+        r#"{"sid":"SM0123456789abcdef0123456789abcdef","status":"delivered","error_code":null,"price":null}"#,
+    );
+    let before = stage.twilio.backend.count();
+    stage.clock.advance(seconds(15));
+    stage.comes_to(&id, "delivered").await;
+    assert_eq!(stage.twilio.backend.count(), before + 1, "once, however often somebody looks");
+}
+
+#[tokio::test]
+async fn a_code_goes_by_mail_and_its_receipt_finds_it() {
+    let (backend, provider) = (Backend::ok().await, mailgun::start().await);
+    let rules = format!(
+        "otp: {{ secret: \"{SECRET}\", brand: Acme, public_url: \"{PUBLIC}\" }}\n\
+         email:\n  providers:\n\
+         \x20   - {{ name: mg, kind: mailgun, base_url: \"http://{}\", domain: {}, api_key: {}, \
+                   from: \"Acme <no-reply@example.com>\", webhook_secret: signing-key-of-the-test }}\n{ROUTES}",
+        provider.addr(),
+        mailgun::DOMAIN,
+        mailgun::KEY,
+    );
+    let (gateway, _clock) = Gateway::with_clock(&backend, &rules).await;
+    let post = async |path: &str, body: &str| {
+        let mut client = gateway.client().await;
+        client.request("POST", path).json(body).send().await
+    };
+    let phone = post("/otp/send", &json!({ "phone": PHONE }).to_string()).await;
+    assert_eq!(phone.json()["code"], "channel_unavailable");
+    let both = json!({ "channel": "email", "email": "Ada@Example.com", "phone": PHONE }).to_string();
+    assert_eq!(post("/otp/send", &both).await.json()["code"], "invalid_request", "it would prove the phone");
+    let sent = post("/otp/send", r#"{"channel":"email","email":"Ada@Example.com"}"#).await;
+    assert_eq!(sent.status, 202, "{}", sent.text());
+    assert_eq!((&sent.json()["to"], &sent.json()["channel"]), (&json!("a***@example.com"), &json!("email")));
+    let letter = provider.wait_for(1).await[0].clone();
+    let text = field(&letter.body, "text").expect("a text");
+    let code: String = text.chars().take_while(char::is_ascii_digit).collect();
+    assert!(!field(&letter.body, "subject").expect("a subject").contains(&code));
+
+    let id = id_of(&sent);
+    let status = async |wanted: &str| {
+        let reached = async || {
+            let answer = gateway.client().await.request("GET", &format!("/otp/{id}")).send().await;
+            (answer.json()["status"] == wanted).then_some(())
+        };
+        eventually(wanted, PATIENCE, reached).await;
+    };
+    status("sent").await;
+    let now_s = START.as_micros() / 1_000_000;
+    let of = |id: &str| format!(r#"{{"event":"delivered","message":{{"headers":{{"message-id":"{id}"}}}}}}"#);
+    let (ours, other) = (of(mailgun::MESSAGE_ID), of("a letter of somebody else"));
+    let forged = mailgun::webhook("another key", now_s, &"a".repeat(50), &ours);
+    assert_eq!(post("/otp/receipts/mg/-", &forged).await.status, 403);
+    let strange = mailgun::webhook("signing-key-of-the-test", now_s, &"b".repeat(50), &other);
+    assert_eq!(post("/otp/receipts/mg/-", &strange).await.status, 200, "not ours, and not to be told again");
+    status("sent").await;
+    let event = mailgun::webhook("signing-key-of-the-test", now_s, &"c".repeat(50), &ours);
+    assert_eq!(post("/otp/receipts/mg/-", &event).await.status, 200);
+    status("delivered").await;
+    let tagged = post("/otp/send", r#"{"channel":"email","email":"ada+2@example.com"}"#).await;
+    assert_eq!(tagged.status, 429, "the same mailbox");
+    let by_mail = json!({ "email": "ada@example.com", "code": code }).to_string();
+    let verified = post("/otp/verify", &by_mail).await;
+    assert_eq!(verified.status, 200, "{}", verified.text());
 }
