@@ -5,8 +5,11 @@
 
 mod activity;
 mod body;
+mod caps;
 mod context;
 mod forward;
+mod gate;
+mod head;
 mod listener;
 mod request;
 mod respond;
@@ -32,10 +35,13 @@ pub use self::context::Context;
 pub use self::listener::Listeners;
 pub use self::upstream::{ResolveError, Upstream};
 
+use self::activity::Activity;
+use self::caps::Door;
 use self::context::Admitted;
 use self::forward::Origin;
 use self::request::Arrival;
 use crate::decision::failure::ByHead;
+use crate::decision::listener::ClientLimits;
 use crate::decision::tally::Outcome;
 use crate::gateway::{AnswerWatch, Gateway, Policies};
 use crate::telemetry::UpstreamFailure;
@@ -58,6 +64,12 @@ impl Edge {
         Edge { gateway, live }
     }
 
+    /// Who comes in at a listener with these limits.
+    fn door(&self, limits: ClientLimits) -> Arc<Door> {
+        let metrics = self.gateway.metrics().edge();
+        Door::new(limits, Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
+    }
+
     /// Ready for [`Listeners::start`].
     pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
         http_proxy(conf, self)
@@ -75,19 +87,14 @@ impl ProxyHttp for Edge {
     /// No modules: compression is the backend's business, and each would cost every request.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
-        if let Some(activity) = wire::activity_of(session) {
-            activity.begin();
-        }
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
+        ctx.underway = wire::activity_of(session).map(Activity::begin);
         Ok(())
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, _: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         if ctx.attempt.is_some() {
             self.settle(outcome_at_end(error, ctx), ctx).await;
-        }
-        if let Some(activity) = wire::activity_of(session) {
-            activity.end();
         }
     }
 

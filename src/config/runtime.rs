@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::decision::listener::ListenerSpec;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
@@ -23,7 +24,7 @@ pub struct Config {
     /// In the order of [`UpstreamIndex`](crate::decision::policy::UpstreamIndex).
     pub upstreams: Vec<UpstreamSpec>,
     pub store: Arc<StoreSpec>,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenerSpec>,
     pub admin: AdminSpec,
     pub log: LogFormat,
     /// How long events are kept.
@@ -80,7 +81,7 @@ pub struct RouteText {
 /// What a running gateway cannot change without a restart.
 #[derive(Clone, Debug)]
 pub struct Frozen {
-    listen: Vec<SocketAddr>,
+    listen: Vec<ListenerSpec>,
     admin: AdminSpec,
     workers: usize,
     store: Arc<StoreSpec>,

@@ -7,15 +7,21 @@ use std::time::Duration;
 
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::Edge;
-use super::activity::Activity;
+use super::activity::{Activity, Overdue};
+use super::caps::Door;
+use super::gate::Gate;
 use super::wire::Wire;
+use crate::decision::listener::ClientLimits;
 
 /// How long to wait when the process is out of file descriptors.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client that was too slow has for being told so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The public listeners of a running gateway.
 pub struct Listeners {
@@ -29,19 +35,26 @@ pub struct Listeners {
 #[derive(Clone)]
 struct Shared {
     proxy: Arc<HttpProxy<Edge>>,
+    door: Arc<Door>,
     stop: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
 }
 
 impl Listeners {
     /// Starts accepting on all of them, in the current runtime.
-    pub fn start(proxy: HttpProxy<Edge>, listeners: Vec<TcpListener>) -> Listeners {
-        let proxy = Arc::new(proxy);
+    pub fn start(
+        edge: Edge,
+        conf: &Arc<ServerConf>,
+        listeners: Vec<(TcpListener, ClientLimits)>,
+    ) -> Listeners {
+        let listeners: Vec<(TcpListener, Arc<Door>)> =
+            listeners.into_iter().map(|(listener, limits)| (listener, edge.door(limits))).collect();
+        let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
-        let shared = Shared { proxy: Arc::clone(&proxy), stop: stopped, is_open };
-        for listener in listeners {
-            tokio::spawn(accept_all(listener, shared.clone()));
+        for (listener, door) in listeners {
+            let (stop, is_open) = (stopped.clone(), is_open.clone());
+            tokio::spawn(accept_all(listener, Shared { proxy: Arc::clone(&proxy), door, stop, is_open }));
         }
         Listeners { proxy, stop, all_closed }
     }
@@ -58,6 +71,7 @@ impl Listeners {
 
 async fn accept_all(listener: TcpListener, shared: Shared) {
     let mut stop = shared.stop.clone();
+    let mut failures: u64 = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -66,28 +80,51 @@ async fn accept_all(listener: TcpListener, shared: Shared) {
         };
         match accepted {
             Ok((tcp, peer)) => {
-                tokio::spawn(serve(tcp, peer, shared.clone()));
+                if failures > 0 {
+                    tracing::info!(failures, "connections are accepted again");
+                    failures = 0;
+                }
+                welcome(tcp, peer, &shared);
             }
             Err(error) if is_about_one_connection(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections right now");
+                // One line however long it lasts: the log needs no flood on top.
+                if failures == 0 {
+                    tracing::error!(%error, "cannot accept connections; trying again until it works");
+                }
+                failures += 1;
+                shared.door.metrics().accept_failed();
                 tokio::time::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
             }
         }
     }
 }
 
-/// Serves one connection, until it ends or has been unused for too long.
+fn welcome(tcp: TcpStream, peer: SocketAddr, shared: &Shared) {
+    match shared.door.admit(peer.ip()) {
+        Ok(seat) => {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                serve(tcp, peer, shared).await;
+                drop(seat);
+            });
+        }
+        Err(full) => shared.door.turn_away(&tcp, peer.ip(), full),
+    }
+}
+
+/// Serves one connection, until it ends or its client has been too slow.
 async fn serve(tcp: TcpStream, peer: SocketAddr, shared: Shared) {
-    let Shared { proxy, stop, is_open } = shared;
+    let Shared { proxy, door, stop, is_open } = shared;
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "a client left as it was accepted");
         return;
     }
     let activity = Arc::new(Activity::default());
-    let wire = Wire::new(tcp, peer, Arc::clone(&activity));
+    let gate = Gate::new(*door.limits(), Arc::clone(&activity), door.metrics().clone());
+    let wire = Wire::new(tcp, peer, gate);
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
@@ -97,10 +134,24 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, shared: Shared) {
             stream = proxy.process_new(reused, &stop).await;
         }
     });
-    tokio::select! {
+    let overdue = tokio::select! {
         biased;
-        _ = &mut requests => {}
-        () = activity.unused() => requests.abort(),
+        ended = &mut requests => {
+            if ended.is_err_and(|error| error.is_panic()) {
+                door.metrics().panicked();
+                tracing::error!("a mistake in the gateway ended a connection; the others go on");
+            }
+            return;
+        }
+        overdue = activity.overdue(door.limits()) => overdue,
+    };
+    door.metrics().overdue(overdue.name());
+    let is_told = match overdue {
+        Overdue::Head | Overdue::Body => activity.give_up(),
+        Overdue::Idle | Overdue::Answer => false,
+    };
+    if !is_told || tokio::time::timeout(LAST_WORDS, &mut requests).await.is_err() {
+        requests.abort();
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::Activity;
+use super::gate::Gate;
 
 /// What is gathered before it is written, bytes.
 const WRITE_BUFFER: usize = 4096;
@@ -29,45 +30,44 @@ const WRITE_BUFFER: usize = 4096;
 pub(super) struct Wire {
     tcp: BufWriter<TcpStream>,
     digest: Arc<SocketDigest>,
-    activity: Arc<Activity>,
+    gate: Gate,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, peer: SocketAddr, activity: Arc<Activity>) -> Wire {
+    pub(super) fn new(tcp: TcpStream, peer: SocketAddr, gate: Gate) -> Wire {
         let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
-        Wire { tcp: BufWriter::with_capacity(WRITE_BUFFER, tcp), digest: Arc::new(digest), activity }
+        Wire { tcp: BufWriter::with_capacity(WRITE_BUFFER, tcp), digest: Arc::new(digest), gate }
     }
 }
 
 /// The activity of the connection that a request came by.
-pub(super) fn activity_of(session: &Session) -> Option<&Activity> {
+pub(super) fn activity_of(session: &Session) -> Option<&Arc<Activity>> {
     let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
-    Some(&wire.activity)
+    Some(wire.gate.activity())
 }
 
 impl AsyncRead for Wire {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(self.tcp.get_mut()).poll_read(cx, buf)
+        let wire = self.get_mut();
+        wire.gate.poll_read(&mut wire.tcp, cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let wire = self.get_mut();
+        wire.gate.poll_write(&mut wire.tcp, cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let wire = self.get_mut();
+        wire.gate.poll_flush(&mut wire.tcp, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -75,11 +75,12 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let wire = self.get_mut();
+        wire.gate.poll_write_vectored(&mut wire.tcp, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

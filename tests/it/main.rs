@@ -24,6 +24,7 @@ mod reload;
 mod restart;
 mod shared;
 mod shipped;
+mod strictness;
 mod stuffing;
 mod suspicion;
 mod tidy;

@@ -4,17 +4,18 @@ use std::net::SocketAddr;
 
 use super::store::Outage;
 use crate::config::file::File;
-use crate::config::file::server::Upstream;
+use crate::config::file::server::{Listener, Upstream};
 use crate::config::place::Located;
 use crate::config::problem::{Findings, Wrong};
 use crate::config::runtime::AdminSpec;
 use crate::config::value::address::ServerAddress;
 use crate::config::value::text::Name;
+use crate::decision::listener::{ClientLimits, ListenerSpec};
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
 
-pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
+pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<ListenerSpec>> {
     let listeners = &file.listen.as_ref()?.0;
     let addresses: Vec<&Located<SocketAddr>> =
         listeners.iter().filter_map(|listener| listener.address.as_ref()).collect();
@@ -25,7 +26,27 @@ pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<Sock
             findings.problem(&later.at, wrong.write(format!("see line {}", earlier.at.place.line)));
         }
     }
-    Some(addresses.into_iter().map(|address| address.value).collect())
+    let limits: Vec<Option<ClientLimits>> =
+        listeners.iter().map(|listener| client_limits(listener, findings)).collect();
+    let specs = listeners.iter().zip(limits).map(|(listener, limits)| {
+        Some(ListenerSpec { address: listener.address.as_ref()?.value, limits: limits? })
+    });
+    specs.collect()
+}
+
+fn client_limits(listener: &Listener, findings: &mut Findings) -> Option<ClientLimits> {
+    let header_timeout = timeout(listener.header_timeout.as_ref(), findings);
+    let idle_timeout = timeout(listener.idle_timeout.as_ref(), findings);
+    Some(ClientLimits {
+        connections: listener.max_connections?.0,
+        connections_per_ip: listener.max_connections_per_ip?.0,
+        header_timeout: header_timeout?,
+        idle_timeout: idle_timeout?,
+        body_rate: listener.min_body_rate?.0,
+        header_fields: listener.max_headers?.0,
+        header_bytes: listener.max_header_bytes?.0,
+        uri_bytes: listener.max_uri_bytes?.0,
+    })
 }
 
 pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
