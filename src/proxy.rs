@@ -295,3 +295,6 @@ fn failure_kind(error: &Error) -> UpstreamFailure {
         _ => UpstreamFailure::Closed,
     }
 }
+
+#[cfg(test)]
+mod tests;

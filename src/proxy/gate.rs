@@ -361,3 +361,6 @@ fn begins_h2(bytes: &[u8]) -> bool {
     let length = bytes.len().min(H2_PREFACE.len());
     bytes.get(..length) == H2_PREFACE.get(..length)
 }
+
+#[cfg(test)]
+mod tests;

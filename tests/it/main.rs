@@ -15,6 +15,7 @@ mod demo;
 mod failures;
 mod forwarding;
 mod harness;
+mod hostile;
 mod limits;
 mod logs;
 mod metrics;
