@@ -119,10 +119,13 @@ impl Activity {
 
     /// A head is there in part.
     pub(super) fn await_head(&self) {
-        // The time of a new connection runs already.
-        if self.awaited() != Awaited::First {
-            self.awaits(Awaited::Head);
-            self.changed.notify_one();
+        match self.awaited() {
+            // Its time runs already.
+            Awaited::First | Awaited::Head => {}
+            Awaited::Next | Awaited::Body => {
+                self.awaits(Awaited::Head);
+                self.changed.notify_one();
+            }
         }
     }
 
@@ -352,7 +355,15 @@ mod tests {
         let first_byte = after(57, || activity.await_head());
         let (overdue, ()) = tokio::join!(within(&activity, 66), first_byte);
         assert_eq!(overdue, None);
-        assert_eq!(within(&activity, 11).await, Some(Overdue::Head));
+        let drip = async {
+            loop {
+                after(3, || activity.await_head()).await;
+            }
+        };
+        tokio::select! {
+            overdue = within(&activity, 11) => assert_eq!(overdue, Some(Overdue::Head)),
+            () = drip => {}
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use super::head::Fault;
 use crate::clock::Clock;
 use crate::decision::client::canonical;
 use crate::decision::listener::ClientLimits;
+use crate::decision::time::Timestamp;
 use crate::telemetry::{ConnectionLog, EdgeMetrics};
 
 /// What a client of plain HTTP is told where there is no room for it.
@@ -85,6 +86,10 @@ impl Door {
 
     pub(super) fn metrics(&self) -> &EdgeMetrics {
         &self.metrics
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Room for a connection from this peer, if there is any.

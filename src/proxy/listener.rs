@@ -17,9 +17,12 @@ use super::caps::Door;
 use super::gate::Gate;
 use super::wire::Wire;
 use crate::decision::listener::ClientLimits;
+use crate::decision::time::{Span, Timestamp};
 
 /// How long to wait when the process is out of file descriptors.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
+/// How long accepting must have worked before it counts as working.
+const DROUGHT_OVER_AFTER: Span = Span::from_secs(2);
 /// How long a client that was too slow has for being told so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -71,7 +74,7 @@ impl Listeners {
 
 async fn accept_all(listener: TcpListener, shared: Shared) {
     let mut stop = shared.stop.clone();
-    let mut failures: u64 = 0;
+    let mut drought = Drought::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -80,24 +83,43 @@ async fn accept_all(listener: TcpListener, shared: Shared) {
         };
         match accepted {
             Ok((tcp, peer)) => {
-                if failures > 0 {
-                    tracing::info!(failures, "connections are accepted again");
-                    failures = 0;
-                }
+                drought.accepted(&shared.door);
                 welcome(tcp, peer, &shared);
             }
             Err(error) if is_about_one_connection(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
             }
             Err(error) => {
-                // One line however long it lasts: the log needs no flood on top.
-                if failures == 0 {
-                    tracing::error!(%error, "cannot accept connections; trying again until it works");
-                }
-                failures += 1;
-                shared.door.metrics().accept_failed();
+                drought.failed(&error, &shared.door);
                 tokio::time::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
             }
+        }
+    }
+}
+
+/// A time in which connections cannot be accepted, however often one slips in. It has one line at its beginning and
+/// one at its end: the log needs no flood on top.
+#[derive(Default)]
+struct Drought {
+    failures: u64,
+    last_at: Option<Timestamp>,
+}
+
+impl Drought {
+    fn failed(&mut self, error: &io::Error, door: &Door) {
+        door.metrics().accept_failed();
+        if self.failures == 0 {
+            tracing::error!(%error, "cannot accept connections; trying again until it works");
+        }
+        self.failures += 1;
+        self.last_at = Some(door.now());
+    }
+
+    fn accepted(&mut self, door: &Door) {
+        let Some(last_at) = self.last_at else { return };
+        if last_at.until(door.now()) >= DROUGHT_OVER_AFTER {
+            tracing::info!(failures = self.failures, "connections are accepted again");
+            *self = Drought::default();
         }
     }
 }

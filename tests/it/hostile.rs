@@ -213,8 +213,13 @@ async fn without_file_descriptors_it_waits_and_recovers() {
     // Time for more lines, if there were any.
     sleep(Duration::from_millis(300)).await;
     drop(taken);
-    running.binary.stdout.line_with("connections are accepted again").await;
-    assert_eq!(get(running.address, "/").await.status, 200);
+    let served = async || (get(running.address, "/").await.status == 200).then_some(());
+    eventually("an answer", PATIENCE, served).await;
+    let told = async || {
+        get(running.address, "/").await;
+        running.binary.stdout.text().contains("connections are accepted again").then_some(())
+    };
+    eventually("the end of it in the log", PATIENCE, told).await;
     let said = running.binary.stdout.text();
     assert_eq!(said.matches("cannot accept connections").count(), 1, "{said}");
     assert!(running.metric("tollgate_accept_errors_total").await >= 1.0);
