@@ -2,6 +2,7 @@
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
 mod data_dir;
+mod edge;
 mod family;
 mod journal;
 mod mirror;
@@ -21,6 +22,7 @@ use crate::decision::time::Timestamp;
 use family::Family;
 
 pub use data_dir::DataDirMetrics;
+pub use edge::EdgeMetrics;
 pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
@@ -55,6 +57,7 @@ struct Inner {
     journal: JournalMetrics,
     mirror: MirrorMetrics,
     webhook: WebhookMetrics,
+    edge: EdgeMetrics,
     suspicions: Family<IntCounter, 2>,
     certificates: Family<IntGauge, 1>,
 }
@@ -129,6 +132,7 @@ impl Metrics {
             journal: JournalMetrics::new(&registry)?,
             mirror: MirrorMetrics::new(&registry)?,
             webhook: WebhookMetrics::new(&registry)?,
+            edge: EdgeMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -191,6 +195,11 @@ impl Metrics {
     /// The handles of the webhook.
     pub fn webhook(&self) -> WebhookMetrics {
         self.0.webhook.clone()
+    }
+
+    /// The handles of the public listeners.
+    pub fn edge(&self) -> EdgeMetrics {
+        self.0.edge.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.
