@@ -4,13 +4,14 @@
 //! gate answers by itself, takes in what is still on its way so that the answer is not lost to a reset, and tells
 //! Pingora that the client is gone.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 use tokio::time::Sleep;
 
 use super::activity::Activity;
@@ -204,6 +205,21 @@ impl Gate {
         flushed
     }
 
+    /// Ends a connection on which all was said. A body that nobody wanted is taken in for a while: closed on it, the
+    /// client would be told of a reset and never of its answer.
+    pub(super) async fn end<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut BufWriter<S>,
+    ) -> io::Result<()> {
+        if !matches!(self.stage, Stage::Body(_)) {
+            return stream.shutdown().await;
+        }
+        let mut refused = Refused::telling(String::new(), false);
+        let ended = poll_fn(|cx| refused.poll_end(stream, cx)).await;
+        self.stage = Stage::Refused(refused);
+        ended
+    }
+
     fn note_written(&self, written: &Poll<io::Result<usize>>) {
         match written {
             Poll::Ready(Ok(count)) => self.activity.send(*count),
@@ -292,18 +308,22 @@ impl Gate {
             (true, false) => fault.answer(),
             (true, true) => fault.answer_to_head(),
         };
-        self.stage = Stage::Refused(Refused {
+        self.stage = Stage::Refused(Refused::telling(answer, is_amid));
+    }
+}
+
+impl Refused {
+    fn telling(answer: String, is_amid: bool) -> Refused {
+        Refused {
             answer: answer.into_bytes(),
             written: 0,
             is_told: false,
             taken: 0,
             is_amid,
             linger: Box::pin(tokio::time::sleep(LINGER)),
-        });
+        }
     }
-}
 
-impl Refused {
     /// Tells the client, and waits a little until it has stopped sending.
     fn poll_end<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,

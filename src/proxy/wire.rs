@@ -19,7 +19,7 @@ use pingora::protocols::{
     UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 use super::activity::Activity;
 use super::gate::Gate;
@@ -136,7 +136,7 @@ impl AsyncWrite for Wire {
 #[async_trait]
 impl Shutdown for Wire {
     async fn shutdown(&mut self) {
-        if let Err(error) = AsyncWriteExt::shutdown(&mut self.tcp).await {
+        if let Err(error) = self.gate.end(&mut self.tcp).await {
             tracing::debug!(%error, "the client was gone before the connection was shut down");
         }
     }

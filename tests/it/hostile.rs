@@ -199,6 +199,26 @@ async fn a_refusal_is_not_lost_to_what_is_still_sent() {
     }
 }
 
+/// Neither is one of the gateway's rules.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_uploads_is_told_that_it_was_too_fast() {
+    const LIMITED: &str = "routes: [{ name: all, match: { path: /* }, upstream: app, limits: [{ key: ip, windows: { w: 1/day } }] }]\n";
+    let backend = Backend::ok().await;
+    let (gateway, _clock) = Gateway::with_clock(&backend, LIMITED).await;
+    assert_eq!(gateway.client().await.request("GET", "/").send().await.status, 200);
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 200000\r\n\r\n").await.unwrap();
+        for _ in 0..12 {
+            let _sent = stream.write_all(&[b'x'; 16 * 1024]).await;
+            tokio::task::yield_now().await;
+        }
+        let mut answer = [0; 12];
+        timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 429");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_file_descriptors_it_waits_and_recovers() {
     const DESCRIPTORS: usize = 80;

@@ -1,5 +1,3 @@
-use std::future::poll_fn;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
 use super::*;

@@ -129,14 +129,14 @@ pub(super) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     if line.starts_with(b" ") || line.starts_with(b"\t") {
         return Err(Fault::Folded);
     }
-    let colon = memchr(b':', line).ok_or(Fault::FieldName)?;
-    let (name, value) = line.split_at(colon);
-    // A space before the colon is in no token.
-    if !is_token(name) {
+    // A space before the colon is in no token, and a name without a colon has no end.
+    let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]);
+    let (name, value) = line.split_at(end.unwrap_or(line.len()));
+    let value = value.strip_prefix(b":").ok_or(Fault::FieldName)?;
+    if name.is_empty() {
         return Err(Fault::FieldName);
     }
-    let value = value.get(1..).unwrap_or_default();
-    if value.iter().fold(false, |bad, byte| bad | is_control(*byte)) {
+    if holds_control(value) {
         return Err(Fault::FieldValue);
     }
     Ok((name, trimmed(value)))
@@ -152,25 +152,44 @@ fn is_token(text: &[u8]) -> bool {
     text.iter().fold(!text.is_empty(), |good, byte| good & TOKEN[usize::from(*byte)])
 }
 
-const TOKEN: [bool; 256] = {
+const TOKEN: [bool; 256] = letters_and(b"!#$%&'*+-.^_`|~");
+/// Of the name of a host.
+const HOST: [bool; 256] = letters_and(b"-._~%!$&'()*+;=");
+
+/// Letters, digits and these.
+const fn letters_and(others: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 128 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let others = b"!#$%&'*+-.^_`|~";
     let mut at = 0;
     while at < others.len() {
         table[others[at] as usize] = true;
         at += 1;
     }
     table
-};
+}
 
-/// What no value holds: RFC 9110 §5.5 allows the tab among the control characters alone.
-fn is_control(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') | (byte == 0x7f)
+/// Whether there is what no value holds: RFC 9110 §5.5 allows the tab among the control characters alone.
+fn holds_control(value: &[u8]) -> bool {
+    // Eight bytes at a time find those that may be one; next to no value has any.
+    let (eights, rest) = value.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last.iter_mut().zip(rest).for_each(|(last, byte)| *last = *byte);
+    let suspicious = eights.iter().fold(suspicion(last), |so_far, eight| so_far | suspicion(*eight));
+    suspicious != 0 && value.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)
+}
+
+/// Not zero if one of the bytes is below a space or 0x7f: in such a byte a difference borrows from its highest bit.
+fn suspicion(bytes: [u8; 8]) -> u64 {
+    const EACH: u64 = u64::MAX / 255;
+    let bytes = u64::from_ne_bytes(bytes);
+    let below = bytes.wrapping_sub(EACH * 0x20) & !bytes;
+    let deletes = bytes ^ (EACH * 0x7f);
+    let deletes = deletes.wrapping_sub(EACH) & !deletes;
+    (below | deletes) & (EACH * 0x80)
 }
 
 /// Without the spaces and tabs around it.
@@ -211,7 +230,7 @@ fn is_authority(text: &[u8]) -> bool {
         [b'[', address @ .., b']'] => {
             address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
         }
-        name => name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte)),
+        name => name.iter().all(|byte| HOST[usize::from(*byte)]),
     };
     !host.is_empty() && is_host && port.unwrap_or_default().iter().all(u8::is_ascii_digit)
 }

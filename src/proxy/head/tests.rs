@@ -110,6 +110,19 @@ fn what_could_be_read_in_two_ways_is_refused() {
 }
 
 #[test]
+fn no_control_character_hides_among_others() {
+    for length in 0..40 {
+        for byte in 0..=255u8 {
+            let value: Vec<u8> =
+                (0..length).map(|at| if at == length / 2 { byte } else { b"a\xe9 \x80~"[at % 5] }).collect();
+            let head = [HOST.as_bytes(), b"X:", &value, b"\r\n\r\n"].concat();
+            let is_control = length > 0 && (byte < 0x20 && byte != b'\t' || byte == 0x7f);
+            assert_eq!(judged(&head).is_err(), is_control, "{}", head.escape_ascii());
+        }
+    }
+}
+
+#[test]
 fn a_line_ends_in_both_of_its_bytes() {
     for head in [
         "GET / HTTP/1.1\nHost: h\n\n",
