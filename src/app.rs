@@ -27,6 +27,7 @@ use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused};
+use crate::decision::listener::ClientLimits;
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::otp::{Lasting, OtpError};
@@ -164,8 +165,8 @@ impl App {
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
         let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
-        let proxy = edge.into_proxy(&Arc::new(server_conf(threads)));
-        let listeners = Listeners::start(proxy, listeners, &entrances);
+        let conf = Arc::new(server_conf(threads));
+        let listeners = Listeners::start(edge, &conf, listeners, &entrances);
         readiness.set(Phase::Ready);
         Ok(App {
             addresses,
@@ -226,7 +227,7 @@ impl App {
 
 /// The sockets, before anybody is served.
 struct Bound {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, ClientLimits)>,
     addresses: Vec<SocketAddr>,
     admin_listener: TcpListener,
     admin_address: SocketAddr,
@@ -234,11 +235,14 @@ struct Bound {
 
 impl Bound {
     fn of(config: &Config) -> Result<Bound, BindError> {
-        let listeners = config.listen.iter().map(|listener| bind(listener.address, "listen"));
-        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
+        let listeners = config.listen.iter().map(|spec| Ok((bind(spec.address, "listen")?, spec.limits)));
+        let listeners = listeners.collect::<Result<Vec<(TcpListener, ClientLimits)>, BindError>>()?;
         let admin_listener = bind(config.admin.address, "admin.address")?;
         let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
+        let addresses = listeners
+            .iter()
+            .map(|(listener, _)| bound(listener))
+            .collect::<Result<Vec<SocketAddr>, BindError>>()?;
         let admin_address = bound(&admin_listener)?;
         Ok(Bound { listeners, addresses, admin_listener, admin_address })
     }

@@ -5,9 +5,12 @@
 
 mod activity;
 mod body;
+mod caps;
 mod context;
 mod forward;
+mod gate;
 mod h2;
+mod head;
 mod link;
 mod listener;
 mod request;
@@ -34,10 +37,12 @@ pub use self::context::Context;
 pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{ResolveError, Upstream};
 
+use self::caps::Door;
 use self::context::Admitted;
 use self::forward::Origin;
 use self::request::Arrival;
 use crate::decision::failure::ByHead;
+use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
@@ -66,6 +71,12 @@ impl Edge {
         Edge { gateway, live }
     }
 
+    /// Who comes in at a listener with these limits.
+    fn door(&self, limits: ClientLimits) -> Arc<Door> {
+        let metrics = self.gateway.metrics().edge();
+        Door::new(limits, Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
+    }
+
     /// Ready for [`Listeners::start`].
     pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
         let mut proxy = http_proxy(conf, self);
@@ -86,9 +97,9 @@ impl ProxyHttp for Edge {
     /// No modules: compression is the backend's business, and each would cost every request.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
         match wire::activity_of(session) {
-            Some(activity) => activity.begin(),
+            Some(activity) => ctx.underway = Some(activity.begin()),
             None => session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE)),
         }
         Ok(())
@@ -98,9 +109,7 @@ impl ProxyHttp for Edge {
         if ctx.attempt.is_some() {
             self.settle(outcome_at_end(error, ctx), ctx).await;
         }
-        if let Some(activity) = wire::activity_of(session) {
-            activity.end();
-        } else if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
+        if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
             && let Some(connection) = wire::connection_of(session)
         {
             connection.resets.note(self.gateway.clock().now());
@@ -112,7 +121,9 @@ impl ProxyHttp for Edge {
         if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
             return respond::redirect(session, snapshot, port).await.map(|()| true);
         }
-        h2::settle(session.req_header_mut())?;
+        if let Some(limits) = wire::connection_of(session).map(|connection| connection.limits) {
+            h2::settle(session.req_header_mut(), &limits)?;
+        }
         let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
@@ -347,3 +358,6 @@ fn failure_kind(error: &Error) -> UpstreamFailure {
         _ => UpstreamFailure::Closed,
     }
 }
+
+#[cfg(test)]
+mod tests;

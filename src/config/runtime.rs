@@ -6,6 +6,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::ipset::IpSet;
+use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
@@ -54,6 +55,8 @@ pub struct ListenerSpec {
     pub redirect_to_https: Option<u16>,
     /// How long browsers are to come by https alone.
     pub hsts: Option<Span>,
+    /// What one client may take.
+    pub limits: ClientLimits,
 }
 
 /// The listener for operators.
@@ -100,7 +103,7 @@ pub struct RouteText {
 /// What a running gateway cannot change without a restart.
 #[derive(Clone, Debug)]
 pub struct Frozen {
-    listen: Vec<SocketAddr>,
+    listen: Vec<(SocketAddr, ClientLimits)>,
     admin: AdminSpec,
     workers: usize,
     store: Arc<StoreSpec>,
@@ -112,7 +115,7 @@ pub struct Frozen {
 impl Frozen {
     pub fn of(config: &Config) -> Frozen {
         Frozen {
-            listen: config.listen.iter().map(|listener| listener.address).collect(),
+            listen: config.listen.iter().map(|listener| (listener.address, listener.limits)).collect(),
             admin: config.admin.clone(),
             workers: config.workers,
             store: Arc::clone(&config.store),

@@ -11,6 +11,7 @@ use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::{Error, ErrorType};
 use tokio::sync::Notify;
 
+use crate::decision::listener::ClientLimits;
 use crate::decision::time::{Span, Timestamp};
 
 /// Requests at a time on one connection.
@@ -18,8 +19,6 @@ const STREAMS_MAX: u32 = 100;
 /// A request's fields, decoded, bytes. What is larger is answered 431 by the library, which also ends a connection
 /// whose CONTINUATION frames go on past it.
 const HEADER_LIST_MAX: u32 = 64 * 1024;
-/// Fields of a request, cookies counted as one. As bytes they might be two thousand, which no backend takes.
-const FIELDS_MAX: usize = 100;
 /// What clients may send ahead of what we took in: a stream, and a connection, bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -63,8 +62,8 @@ pub(super) fn server_options() -> HttpServerOptions {
 /// one field (RFC 9113 §8.2.3).
 ///
 /// # Errors
-/// 431 for too many fields.
-pub(super) fn settle(request: &mut RequestHeader) -> pingora::Result<()> {
+/// 431 for too many fields, or too many bytes of them, cookies counted as one; 414 for a target that is too long.
+pub(super) fn settle(request: &mut RequestHeader, limits: &ClientLimits) -> pingora::Result<()> {
     if request.version != Version::HTTP_2 {
         return Ok(());
     }
@@ -77,11 +76,21 @@ pub(super) fn settle(request: &mut RequestHeader) -> pingora::Result<()> {
         let whole = field(&crumbs.join(&b"; "[..]))?;
         request.insert_header(COOKIE, whole)?;
     }
-    if request.headers.len() > FIELDS_MAX {
-        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16();
-        return Err(Error::explain(ErrorType::HTTPStatus(status), "too many fields"));
+    match too_large(request, limits) {
+        Some(status) => Err(Error::explain(ErrorType::HTTPStatus(status.as_u16()), "it is too large")),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+fn too_large(request: &RequestHeader, limits: &ClientLimits) -> Option<StatusCode> {
+    let is_over = |length: usize, most: u32| u32::try_from(length).map_or(true, |length| length > most);
+    let bytes = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if is_over(request.raw_path().len(), limits.uri_bytes) {
+        return Some(StatusCode::URI_TOO_LONG);
+    }
+    let fields_are =
+        is_over(request.headers.len(), limits.header_fields) || is_over(bytes, limits.header_bytes);
+    fields_are.then_some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
 }
 
 fn field(bytes: &[u8]) -> pingora::Result<HeaderValue> {
@@ -119,6 +128,32 @@ impl Resets {
 mod tests {
     use super::*;
 
+    const LIMITS: ClientLimits = ClientLimits {
+        connections: 1,
+        connections_per_ip: 1,
+        header_timeout: Span::from_secs(10),
+        idle_timeout: Span::from_secs(60),
+        body_rate: 100,
+        header_fields: 3,
+        header_bytes: 64,
+        uri_bytes: 8,
+    };
+
+    #[test]
+    fn what_is_too_large_is_refused() {
+        let status = |fields: &[(&'static str, &'static str)]| too_large(&request(fields), &LIMITS);
+        assert_eq!(status(&[("a", "1"), ("b", "2"), ("c", "3")]), None);
+        let too_many = Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert_eq!(status(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]), too_many);
+        assert_eq!(
+            status(&[("a", "1234567890123456789012345678901234567890123456789012345678901234")]),
+            too_many
+        );
+        let mut long = request(&[]);
+        long.set_raw_path(b"/12345678").unwrap();
+        assert_eq!(too_large(&long, &LIMITS), Some(StatusCode::URI_TOO_LONG));
+    }
+
     fn request(fields: &[(&'static str, &'static str)]) -> RequestHeader {
         let mut builder = http::Request::get("http://api.example/a?b").version(Version::HTTP_2);
         for (name, value) in fields {
@@ -130,7 +165,7 @@ mod tests {
     #[test]
     fn authority_and_cookies_are_spelled_as_in_http_1() {
         let mut settled = request(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
-        settle(&mut settled).unwrap();
+        settle(&mut settled, &LIMITS).unwrap();
         assert_eq!(settled.headers.get(HOST).unwrap(), "api.example");
         let cookies: Vec<_> = settled.headers.get_all(COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2; c=3"]);
@@ -142,7 +177,7 @@ mod tests {
     fn a_request_of_http_1_is_left_alone() {
         let mut request = request(&[("cookie", "a=1"), ("cookie", "b=2")]);
         request.set_version(Version::HTTP_11);
-        settle(&mut request).unwrap();
+        settle(&mut request, &LIMITS).unwrap();
         assert_eq!(request.headers.get_all(COOKIE).iter().count(), 2);
         assert!(request.headers.get(HOST).is_none());
     }

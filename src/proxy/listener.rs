@@ -11,20 +11,36 @@ use std::time::Duration;
 
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 pub use self::entrance::{Entrance, Entrances};
 
-use self::opening::{Opened, open};
+use self::opening::{Opened, OpeningFault, open};
 use super::Edge;
-use super::activity::Activity;
-use super::h2::Resets;
+use super::activity::{Activity, Overdue};
+use super::caps::{Door, Seat};
+use super::gate::Gate;
 use super::link::{Link, Protocol};
 use super::wire::{Connection, Wire};
+use crate::decision::listener::ClientLimits;
+use crate::decision::time::{Span, Timestamp};
 
 /// How long to wait when the process is out of file descriptors.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
+/// How long accepting must have worked before it counts as working.
+const DROUGHT_OVER_AFTER: Span = Span::from_secs(2);
+/// How long a client that was too slow has for being told so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A label for metrics.
+const TOO_MANY_RESETS: &str = "too_many_resets";
+
+/// What else is counted among requests that were refused before they were read.
+pub(super) fn fault_names() -> impl Iterator<Item = &'static str> {
+    OpeningFault::LABELS.into_iter().chain([TOO_MANY_RESETS])
+}
 
 /// The public listeners of a running gateway.
 pub struct Listeners {
@@ -38,6 +54,7 @@ pub struct Listeners {
 #[derive(Clone)]
 struct Shared {
     proxy: Arc<HttpProxy<Edge>>,
+    door: Arc<Door>,
     stop: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
 }
@@ -45,16 +62,20 @@ struct Shared {
 impl Listeners {
     /// Starts accepting on all of them, in the current runtime; `entrances` are in the same order.
     pub fn start(
-        proxy: HttpProxy<Edge>,
-        listeners: Vec<TcpListener>,
+        edge: Edge,
+        conf: &Arc<ServerConf>,
+        listeners: Vec<(TcpListener, ClientLimits)>,
         entrances: &Arc<Entrances>,
     ) -> Listeners {
-        let proxy = Arc::new(proxy);
+        let listeners: Vec<(TcpListener, Arc<Door>)> =
+            listeners.into_iter().map(|(listener, limits)| (listener, edge.door(limits))).collect();
+        let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
-        let shared = Shared { proxy: Arc::clone(&proxy), stop: stopped, is_open };
-        for (index, listener) in listeners.into_iter().enumerate() {
-            tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared.clone()));
+        for (index, (listener, door)) in listeners.into_iter().enumerate() {
+            let (stop, is_open) = (stopped.clone(), is_open.clone());
+            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, is_open };
+            tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
         }
         Listeners { proxy, stop, all_closed }
     }
@@ -71,6 +92,7 @@ impl Listeners {
 
 async fn accept_all(listener: TcpListener, entrances: Arc<Entrances>, index: usize, shared: Shared) {
     let mut stop = shared.stop.clone();
+    let mut drought = Drought::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -79,24 +101,69 @@ async fn accept_all(listener: TcpListener, entrances: Arc<Entrances>, index: usi
         };
         match accepted {
             Ok((tcp, peer)) => {
+                drought.accepted(&shared.door);
                 if let Some(entrance) = entrances.now(index) {
-                    tokio::spawn(serve(tcp, peer, entrance, shared.clone()));
+                    welcome(tcp, peer, entrance, &shared);
                 }
             }
             Err(error) if is_about_one_connection(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections right now");
+                drought.failed(&error, &shared.door);
                 tokio::time::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
             }
         }
     }
 }
 
-/// Serves one connection, until it ends or has been unused for too long.
-async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, mut stop, is_open } = shared;
+/// A time in which connections cannot be accepted, however often one slips in. It has one line at its beginning and
+/// one at its end: the log needs no flood on top.
+#[derive(Default)]
+struct Drought {
+    failures: u64,
+    last_at: Option<Timestamp>,
+}
+
+impl Drought {
+    fn failed(&mut self, error: &io::Error, door: &Door) {
+        door.metrics().accept_failed();
+        if self.failures == 0 {
+            tracing::error!(%error, "cannot accept connections; trying again until it works");
+        }
+        self.failures += 1;
+        self.last_at = Some(door.now());
+    }
+
+    fn accepted(&mut self, door: &Door) {
+        let Some(last_at) = self.last_at else { return };
+        if last_at.until(door.now()) >= DROUGHT_OVER_AFTER {
+            tracing::info!(failures = self.failures, "connections are accepted again");
+            *self = Drought::default();
+        }
+    }
+}
+
+fn welcome(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: &Shared) {
+    let door = &shared.door;
+    // Who speaks for others is none of them.
+    let admitted = if entrance.believes(peer) { door.enter() } else { door.admit(peer.ip()) };
+    match admitted {
+        Ok(seat) => {
+            tokio::spawn(serve(tcp, peer, entrance, seat, shared.clone()));
+        }
+        Err(full) => door.turn_away(&tcp, peer.ip(), full),
+    }
+}
+
+/// Serves one connection, until it ends or its client has been too slow.
+async fn serve(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    entrance: Arc<Entrance>,
+    mut seat: Seat,
+    mut shared: Shared,
+) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "a client left as it was accepted");
         return;
@@ -104,41 +171,79 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared
     let opened = tokio::select! {
         biased;
         opened = open(tcp, peer, &entrance) => opened,
-        _ = stop.wait_for(|stopped| *stopped) => return,
+        _ = shared.stop.wait_for(|stopped| *stopped) => return,
     };
-    let Opened { mut link, peer, client_cert } = match opened {
+    let opened = match opened {
         Ok(opened) => opened,
-        Err(fault) => {
-            tracing::debug!(%peer, %fault, "a connection was refused");
-            return;
-        }
+        Err(fault) => return refuse(peer, &fault, &shared.door),
     };
-    let (activity, resets) = (Activity::default(), Resets::default());
-    let connection = Arc::new(Connection { entrance, client_cert, activity, resets });
-    let served = Arc::clone(&connection);
+    if entrance.believes(peer)
+        && let Err(full) = seat.count_for(opened.peer.ip())
+    {
+        return shared.door.shut_out(opened.peer.ip(), full);
+    }
+    converse(opened, entrance, shared).await;
+}
+
+fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
+    door.metrics().malformed(fault.label());
+    match fault {
+        // Where a proxy does not say whom it speaks for, nobody is served: somebody has to see it.
+        OpeningFault::Header(_) => door.tell_refused(peer.ip(), fault),
+        OpeningFault::Tls(_) | OpeningFault::TooSlow | OpeningFault::Gone(_) => {
+            tracing::debug!(%peer, %fault, "a connection ended before HTTP began");
+        }
+    }
+}
+
+/// Speaks HTTP on a connection, until it ends or its client has been too slow.
+async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
+    let Shared { proxy, door, mut stop, is_open } = shared;
+    let Opened { mut link, peer, client_cert } = opened;
+    let limits = *door.limits();
+    let activity = Arc::new(Activity::default());
+    let connection = Arc::new(Connection::new(entrance, client_cert, limits));
+    let (served, used, metrics) = (Arc::clone(&connection), Arc::clone(&activity), door.metrics().clone());
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
         let Some(protocol) = protocol_of(&mut link, &served, &mut stop).await else { return };
-        if protocol == Protocol::Http2 {
+        let _underway = match protocol {
+            Protocol::Http1 => None,
             // Pingora ends it when it has no request; until then it counts as used.
-            served.activity.begin();
-        }
-        let wire = Wire::new(link, protocol, peer, served);
+            Protocol::Http2 => Some(used.begin()),
+        };
+        let gate = Gate::new(protocol, limits, used, metrics);
+        let wire = Wire::new(link, gate, peer, served);
         let mut stream = proxy.process_new(Box::new(wire), &stop).await;
         while let Some(reused) = stream {
             stream = proxy.process_new(reused, &stop).await;
         }
     });
-    tokio::select! {
+    let overdue = tokio::select! {
         biased;
-        _ = &mut requests => {}
-        () = connection.activity.unused() => requests.abort(),
-        () = connection.resets.too_many() => {
-            tracing::debug!("a client took back too many requests");
-            requests.abort();
+        ended = &mut requests => {
+            if ended.is_err_and(|error| error.is_panic()) {
+                door.metrics().panicked();
+                tracing::error!("a mistake in the gateway ended a connection; the others go on");
+            }
+            return;
         }
+        () = connection.resets.too_many() => {
+            door.metrics().malformed(TOO_MANY_RESETS);
+            tracing::debug!(%peer, "a client took back too many requests");
+            return requests.abort();
+        }
+        overdue = activity.overdue(&limits) => overdue,
+    };
+    door.metrics().overdue(overdue.name());
+    let is_told = match overdue {
+        Overdue::Head | Overdue::Body => activity.give_up(),
+        Overdue::Idle | Overdue::Answer => false,
+    };
+    if !is_told || tokio::time::timeout(LAST_WORDS, &mut requests).await.is_err() {
+        requests.abort();
     }
 }
 

@@ -39,6 +39,22 @@ pub(super) enum OpeningFault {
     Gone(#[from] io::Error),
 }
 
+impl OpeningFault {
+    /// All labels, for who counts them.
+    pub(super) const LABELS: [&str; 4] = ["proxy_header", "tls", "opening_too_slow", "gone"];
+
+    /// A label for metrics.
+    pub(super) fn label(&self) -> &'static str {
+        let [header, tls, slow, gone] = OpeningFault::LABELS;
+        match self {
+            OpeningFault::Header(_) => header,
+            OpeningFault::Tls(_) => tls,
+            OpeningFault::TooSlow => slow,
+            OpeningFault::Gone(_) => gone,
+        }
+    }
+}
+
 /// Does what the entrance demands.
 pub(super) async fn open(
     tcp: TcpStream,
