@@ -3,6 +3,7 @@
 mod bind;
 mod codes;
 mod data_dir;
+mod entrance;
 mod reload;
 mod room;
 mod store;
@@ -29,7 +30,7 @@ use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::otp::{Lasting, OtpError};
-use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
+use crate::proxy::{Edge, Entrances, Listeners, ResolveError, Snapshot, Upstream};
 use crate::store::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 
@@ -128,6 +129,7 @@ impl App {
         let frozen = config::Frozen::of(&config);
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
+        let entrances = Arc::new(Entrances::new(config.listen.iter().map(entrance::of)));
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics, &codes).await?));
         metrics.reload_succeeded(gateway.clock().now());
 
@@ -139,6 +141,7 @@ impl App {
             frozen,
             live: Arc::clone(&live),
             routes: Arc::clone(&routes),
+            entrances: Arc::clone(&entrances),
             gateway: Arc::clone(&gateway),
             codes: Arc::clone(&codes),
         };
@@ -160,7 +163,8 @@ impl App {
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
         let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
-        let listeners = Listeners::start(edge.into_proxy(&Arc::new(server_conf(threads))), listeners);
+        let proxy = edge.into_proxy(&Arc::new(server_conf(threads)));
+        let listeners = Listeners::start(proxy, listeners, &entrances);
         readiness.set(Phase::Ready);
         Ok(App {
             addresses,
@@ -229,7 +233,7 @@ struct Bound {
 
 impl Bound {
     fn of(config: &Config) -> Result<Bound, BindError> {
-        let listeners = config.listen.iter().map(|&address| bind(address, "listen"));
+        let listeners = config.listen.iter().map(|listener| bind(listener.address, "listen"));
         let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
         let admin_listener = bind(config.admin.address, "admin.address")?;
         let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);

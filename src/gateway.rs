@@ -81,6 +81,8 @@ pub struct Head<'a> {
     pub headers: &'a HeaderMap,
     /// Who is at the other end of the connection.
     pub peer: IpAddr,
+    /// Whom the client's verified certificate names.
+    pub client_cert: Option<&'a str>,
 }
 
 impl<'a> Head<'a> {
@@ -360,6 +362,7 @@ impl Gateway {
         let facts = Facts {
             client: &seen.client,
             user: seen.user.as_ref().map(UserId::as_bytes),
+            client_cert: exchange.head().client_cert,
             headers: exchange.head().headers,
             path: seen.path.as_ref().ok_or(Refusal::NoRoute)?,
             query: exchange.head().query,
@@ -398,6 +401,7 @@ impl Seen {
         Ok(Facts {
             client: &self.client,
             user: self.user.as_ref().map(UserId::as_bytes),
+            client_cert: head.client_cert,
             headers: head.headers,
             // Every request with a route has one.
             path: self.path.as_ref().ok_or(Refusal::NoRoute)?,

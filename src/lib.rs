@@ -34,3 +34,4 @@ pub mod proxy;
 pub mod sms;
 pub mod store;
 pub mod telemetry;
+pub mod tls;

@@ -7,6 +7,8 @@ mod activity;
 mod body;
 mod context;
 mod forward;
+mod h2;
+mod link;
 mod listener;
 mod request;
 mod respond;
@@ -19,8 +21,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::ACCEPT_ENCODING;
+use http::header::{ACCEPT_ENCODING, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
@@ -29,7 +31,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::context::Context;
-pub use self::listener::Listeners;
+pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{ResolveError, Upstream};
 
 use self::context::Admitted;
@@ -43,6 +45,8 @@ use crate::decision::verdict::Permit;
 use crate::gateway::{AnswerWatch, Attempt, Gateway, Policies};
 use crate::otp::Task;
 use crate::telemetry::UpstreamFailure;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// One configuration in force: pinned by each request for its whole life.
 pub struct Snapshot {
@@ -64,7 +68,10 @@ impl Edge {
 
     /// Ready for [`Listeners::start`].
     pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
-        http_proxy(conf, self)
+        let mut proxy = http_proxy(conf, self);
+        proxy.h2_options = Some(h2::options());
+        proxy.server_options = Some(h2::server_options());
+        proxy
     }
 }
 
@@ -80,8 +87,9 @@ impl ProxyHttp for Edge {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
-        if let Some(activity) = wire::activity_of(session) {
-            activity.begin();
+        match wire::activity_of(session) {
+            Some(activity) => activity.begin(),
+            None => session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE)),
         }
         Ok(())
     }
@@ -92,11 +100,19 @@ impl ProxyHttp for Edge {
         }
         if let Some(activity) = wire::activity_of(session) {
             activity.end();
+        } else if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
+            && let Some(connection) = wire::connection_of(session)
+        {
+            connection.resets.note(self.gateway.clock().now());
         }
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let snapshot = ctx.snapshot.insert(self.live.load_full());
+        if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
+            return respond::redirect(session, snapshot, port).await.map(|()| true);
+        }
+        h2::settle(session.req_header_mut())?;
         let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
@@ -123,6 +139,7 @@ impl ProxyHttp for Edge {
             overrides: snapshot.policies.rules.route(route).override_headers(),
         };
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
+        tell_scheme(session)?;
         ctx.attempt = admission.attempt;
         ctx.admitted = Some(Admitted { route, permit });
         if ctx.failure_rule().is_some_and(|rule| !rule.members.is_empty()) {
@@ -166,16 +183,22 @@ impl ProxyHttp for Edge {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if response.status.is_informational() {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // From here on both sides may be silent for as long as the upstream's read timeout lets them.
+            session.set_read_timeout(None);
+        } else if response.status.is_informational() {
             return Ok(());
         }
         let (answered_at, now) = self.gateway.clock().read();
         if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {
             upstream.metrics().answered(response.status.as_u16(), asked_at.until(answered_at));
+        }
+        if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
+            response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
         if ctx.attempt.is_some() {
             self.learn(response, ctx).await;
@@ -217,7 +240,9 @@ impl ProxyHttp for Edge {
             upstream.metrics().failed(failure_kind(error));
             self.gateway.backend_failed(upstream.name(), error.etype().as_str());
         }
-        if let Some(status) = status {
+        // What was begun must not be ended as if it were whole: it breaks off.
+        let has_begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+        if let Some(status) = status.filter(|_| !has_begun) {
             let now = self.gateway.clock().now();
             let snapshot = ctx.snapshot.as_deref();
             if let Err(error) = respond::backend_failed(session, snapshot, ctx.quota(), status, now).await {
@@ -261,6 +286,15 @@ impl Edge {
             Box::pin(self.gateway.observe(&snapshot.policies, *attempt, outcome)).await;
         }
     }
+}
+
+/// Tells the backend that the client came by TLS, unless a trusted proxy told what came to it.
+fn tell_scheme(session: &mut Session) -> pingora::Result<()> {
+    let is_tls = wire::entrance_of(session).is_some_and(|entrance| entrance.tls.is_some());
+    if is_tls && !session.req_header().headers.contains_key(X_FORWARDED_PROTO) {
+        session.req_header_mut().insert_header(X_FORWARDED_PROTO, HeaderValue::from_static("https"))?;
+    }
+    Ok(())
 }
 
 /// What becomes of an attempt whose answer did not tell: its body does, or why there was none.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
-use super::{Source, room, snapshot};
+use super::{Source, entrance, room, snapshot};
 use crate::admin::RouteText;
 use crate::config::watch::{Watch, WatchedFile};
 use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
 use crate::otp::Lasting;
-use crate::proxy::Snapshot;
+use crate::proxy::{Entrance, Entrances, Snapshot};
 
 /// What a reload needs.
 pub(super) struct Reloader {
@@ -22,6 +22,7 @@ pub(super) struct Reloader {
     pub(super) live: Arc<ArcSwap<Snapshot>>,
     /// What the routes of `live` match, for people.
     pub(super) routes: Arc<ArcSwap<Box<[RouteText]>>>,
+    pub(super) entrances: Arc<Entrances>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) codes: Arc<Lasting>,
 }
@@ -68,9 +69,13 @@ impl Reloader {
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
         let (names, routes) = (Names::of(&config), room::route_texts(&config));
+        // Other listeners in the file than those that are open: which is which, a restart tells.
+        let entrances = (!waiting.contains(&"listen"))
+            .then(|| config.listen.iter().map(entrance::of).collect::<Vec<Entrance>>());
         match snapshot(config, metrics, &self.codes).await {
             Ok(snapshot) => {
                 self.live.store(Arc::new(snapshot));
+                self.entrances.replace(entrances.into_iter().flatten());
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
                 let now = self.gateway.clock().now();

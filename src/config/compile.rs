@@ -7,6 +7,7 @@ mod admin;
 mod guard;
 mod identity;
 mod limit;
+mod listener;
 mod network;
 mod otp;
 mod reject;
@@ -29,7 +30,7 @@ use crate::decision::policy::{Access, Rules};
 
 /// The configuration, unless a mistake was noted here or before.
 pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
-    let listen = network::listeners(file, &mut reader.findings);
+    let listen = listener::listeners(file, reader);
     let admin = network::admin(file, &mut reader.findings);
     let upstreams = network::upstreams(file, &mut reader.findings);
     let client = identity::client(file);

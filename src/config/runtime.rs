@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::decision::ipset::IpSet;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
@@ -12,6 +13,7 @@ use crate::http_client::HttpUrl;
 use crate::identity::UserRules;
 use crate::otp::spec::OtpSpec;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
+use crate::tls::ServerTls;
 
 pub use super::file::admin::{Identifiers, Role};
 pub use super::file::server::LogFormat;
@@ -24,7 +26,7 @@ pub struct Config {
     /// In the order of [`UpstreamIndex`](crate::decision::policy::UpstreamIndex).
     pub upstreams: Vec<UpstreamSpec>,
     pub store: Arc<StoreSpec>,
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<ListenerSpec>,
     pub admin: AdminSpec,
     pub log: LogFormat,
     /// How long events are kept.
@@ -37,6 +39,21 @@ pub struct Config {
     pub workers: usize,
     /// What each route matches, as it was written, in the order of the file.
     pub texts: Vec<RouteText>,
+}
+
+/// A public listener.
+#[derive(Clone, Debug)]
+pub struct ListenerSpec {
+    pub address: SocketAddr,
+    pub tls: Option<ServerTls>,
+    /// HTTP/2 by prior knowledge, where there is no TLS.
+    pub h2c: bool,
+    /// Who says in a PROXY header whom it speaks for.
+    pub proxy_protocol: IpSet,
+    /// The port of https that requests are sent on to.
+    pub redirect_to_https: Option<u16>,
+    /// How long browsers are to come by https alone.
+    pub hsts: Option<Span>,
 }
 
 /// The listener for operators.
@@ -95,7 +112,7 @@ pub struct Frozen {
 impl Frozen {
     pub fn of(config: &Config) -> Frozen {
         Frozen {
-            listen: config.listen.clone(),
+            listen: config.listen.iter().map(|listener| listener.address).collect(),
             admin: config.admin.clone(),
             workers: config.workers,
             store: Arc::clone(&config.store),

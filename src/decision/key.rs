@@ -28,6 +28,8 @@ pub enum KeyPart {
     User,
     /// One counter for everybody.
     Global,
+    /// Whom the client's verified certificate names.
+    ClientCert,
     Header(HeaderName),
     Cookie(Box<str>),
     Query(Box<str>),
@@ -118,6 +120,7 @@ impl KeySpec {
             | KeyPart::Network
             | KeyPart::User
             | KeyPart::Global
+            | KeyPart::ClientCert
             | KeyPart::Header(_)
             | KeyPart::Cookie(_) => true,
             KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) | KeyPart::Phone => false,
@@ -130,6 +133,7 @@ impl KeySpec {
         self.parts.iter().any(|part| match part {
             KeyPart::Ip | KeyPart::Network | KeyPart::Global => false,
             KeyPart::User
+            | KeyPart::ClientCert
             | KeyPart::Header(_)
             | KeyPart::Cookie(_)
             | KeyPart::Query(_)
@@ -160,6 +164,7 @@ impl fmt::Display for KeyPart {
             KeyPart::Network => f.write_str("network"),
             KeyPart::User => f.write_str("user"),
             KeyPart::Global => f.write_str("global"),
+            KeyPart::ClientCert => f.write_str("client_cert"),
             KeyPart::Header(name) => write!(f, "header.{name}"),
             KeyPart::Cookie(name) => write!(f, "cookie.{name}"),
             KeyPart::Query(name) => write!(f, "query.{name}"),

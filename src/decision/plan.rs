@@ -23,6 +23,8 @@ pub struct Facts<'a> {
     pub client: &'a Client,
     /// Who sends it, if that was verified.
     pub user: Option<&'a [u8]>,
+    /// Whom its certificate names, if it showed one.
+    pub client_cert: Option<&'a str>,
     pub headers: &'a HeaderMap,
     pub path: &'a NormalPath,
     pub query: &'a str,
@@ -260,7 +262,8 @@ impl<'a> Reader<'a> {
             KeyPart::Global => Ok(Some(PartValue::Global)),
             KeyPart::User => Ok(Some(self.facts.user.map_or(PartValue::Ip, PartValue::User))),
             KeyPart::Phone => Ok(self.facts.destination.map(|to| PartValue::Text(Cow::Borrowed(to)))),
-            KeyPart::Header(_)
+            KeyPart::ClientCert
+            | KeyPart::Header(_)
             | KeyPart::Cookie(_)
             | KeyPart::Query(_)
             | KeyPart::Path(_)
@@ -290,6 +293,7 @@ impl<'a> Reader<'a> {
             move |fault| PlanFault::Field { place, name, fault }
         };
         match part {
+            KeyPart::ClientCert => Ok(self.facts.client_cert.map(Cow::Borrowed)),
             KeyPart::Header(name) => {
                 let value = header_value(self.facts.headers, name);
                 Ok(value.map_err(fault(Place::Header, name.as_str()))?.map(Cow::Borrowed))

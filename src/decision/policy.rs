@@ -121,6 +121,7 @@ impl Route {
                 | KeyPart::User
                 | KeyPart::Phone
                 | KeyPart::Global
+                | KeyPart::ClientCert
                 | KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)

@@ -117,9 +117,12 @@ fn clauses(limit: &Limit) -> Vec<String> {
 fn may_be_missing(key: &KeySpec) -> bool {
     key.parts.iter().any(|part| match part {
         KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global | KeyPart::Phone => false,
-        KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
-            true
-        }
+        KeyPart::ClientCert
+        | KeyPart::Header(_)
+        | KeyPart::Cookie(_)
+        | KeyPart::Query(_)
+        | KeyPart::Path(_)
+        | KeyPart::Body(_) => true,
     })
 }
 

@@ -179,7 +179,8 @@ impl Gateway {
                     Some(user) => Some((part, user.as_str())),
                     None => address.map(|ip| (&KeyPart::Ip, ip)),
                 },
-                KeyPart::Header(_)
+                KeyPart::ClientCert
+                | KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
                 | KeyPart::Path(_)

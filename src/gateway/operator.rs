@@ -149,7 +149,8 @@ impl Gateway {
                     writer.push(PartTag::Global, &[]);
                     "everybody".to_owned()
                 }
-                KeyPart::Header(_)
+                KeyPart::ClientCert
+                | KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)
                 | KeyPart::Path(_)

@@ -1,5 +1,9 @@
 //! Accepts connections, and ends them in an orderly way.
 
+mod entrance;
+mod opening;
+mod proxy_protocol;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,9 +14,14 @@ use pingora::proxy::HttpProxy;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
+pub use self::entrance::{Entrance, Entrances};
+
+use self::opening::{Opened, open};
 use super::Edge;
 use super::activity::Activity;
-use super::wire::Wire;
+use super::h2::Resets;
+use super::link::{Link, Protocol};
+use super::wire::{Connection, Wire};
 
 /// How long to wait when the process is out of file descriptors.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
@@ -34,14 +43,18 @@ struct Shared {
 }
 
 impl Listeners {
-    /// Starts accepting on all of them, in the current runtime.
-    pub fn start(proxy: HttpProxy<Edge>, listeners: Vec<TcpListener>) -> Listeners {
+    /// Starts accepting on all of them, in the current runtime; `entrances` are in the same order.
+    pub fn start(
+        proxy: HttpProxy<Edge>,
+        listeners: Vec<TcpListener>,
+        entrances: &Arc<Entrances>,
+    ) -> Listeners {
         let proxy = Arc::new(proxy);
         let (stop, stopped) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
         let shared = Shared { proxy: Arc::clone(&proxy), stop: stopped, is_open };
-        for listener in listeners {
-            tokio::spawn(accept_all(listener, shared.clone()));
+        for (index, listener) in listeners.into_iter().enumerate() {
+            tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared.clone()));
         }
         Listeners { proxy, stop, all_closed }
     }
@@ -56,7 +69,7 @@ impl Listeners {
     }
 }
 
-async fn accept_all(listener: TcpListener, shared: Shared) {
+async fn accept_all(listener: TcpListener, entrances: Arc<Entrances>, index: usize, shared: Shared) {
     let mut stop = shared.stop.clone();
     loop {
         let accepted = tokio::select! {
@@ -66,7 +79,9 @@ async fn accept_all(listener: TcpListener, shared: Shared) {
         };
         match accepted {
             Ok((tcp, peer)) => {
-                tokio::spawn(serve(tcp, peer, shared.clone()));
+                if let Some(entrance) = entrances.now(index) {
+                    tokio::spawn(serve(tcp, peer, entrance, shared.clone()));
+                }
             }
             Err(error) if is_about_one_connection(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
@@ -80,18 +95,37 @@ async fn accept_all(listener: TcpListener, shared: Shared) {
 }
 
 /// Serves one connection, until it ends or has been unused for too long.
-async fn serve(tcp: TcpStream, peer: SocketAddr, shared: Shared) {
-    let Shared { proxy, stop, is_open } = shared;
+async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: Shared) {
+    let Shared { proxy, mut stop, is_open } = shared;
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "a client left as it was accepted");
         return;
     }
-    let activity = Arc::new(Activity::default());
-    let wire = Wire::new(tcp, peer, Arc::clone(&activity));
+    let opened = tokio::select! {
+        biased;
+        opened = open(tcp, peer, &entrance) => opened,
+        _ = stop.wait_for(|stopped| *stopped) => return,
+    };
+    let Opened { mut link, peer, client_cert } = match opened {
+        Ok(opened) => opened,
+        Err(fault) => {
+            tracing::debug!(%peer, %fault, "a connection was refused");
+            return;
+        }
+    };
+    let (activity, resets) = (Activity::default(), Resets::default());
+    let connection = Arc::new(Connection { entrance, client_cert, activity, resets });
+    let served = Arc::clone(&connection);
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
+        let Some(protocol) = protocol_of(&mut link, &served, &mut stop).await else { return };
+        if protocol == Protocol::Http2 {
+            // Pingora ends it when it has no request; until then it counts as used.
+            served.activity.begin();
+        }
+        let wire = Wire::new(link, protocol, peer, served);
         let mut stream = proxy.process_new(Box::new(wire), &stop).await;
         while let Some(reused) = stream {
             stream = proxy.process_new(reused, &stop).await;
@@ -100,7 +134,34 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, shared: Shared) {
     tokio::select! {
         biased;
         _ = &mut requests => {}
-        () = activity.unused() => requests.abort(),
+        () = connection.activity.unused() => requests.abort(),
+        () = connection.resets.too_many() => {
+            tracing::debug!("a client took back too many requests");
+            requests.abort();
+        }
+    }
+}
+
+/// What the client speaks; nothing if it left, or we leave, before that is known.
+async fn protocol_of(
+    link: &mut Link,
+    connection: &Connection,
+    stop: &mut watch::Receiver<bool>,
+) -> Option<Protocol> {
+    if !connection.entrance.speaks_http2() {
+        return Some(Protocol::Http1);
+    }
+    let told = tokio::select! {
+        biased;
+        told = link.protocol() => told,
+        _ = stop.wait_for(|stopped| *stopped) => return None,
+    };
+    match told {
+        Ok(protocol) => Some(protocol),
+        Err(error) => {
+            tracing::debug!(%error, "a client left before it asked for anything");
+            None
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use pingora::proxy::Session;
 
-use super::body;
+use super::{body, wire};
 use crate::gateway::{BodyUnread, Exchange, Head};
 
 /// One request on its way in.
@@ -49,6 +49,7 @@ impl Exchange for Arrival<'_> {
             authority: header.uri.authority().map(|authority| authority.as_str()),
             headers: &header.headers,
             peer: self.peer,
+            client_cert: wire::connection_of(self.session).and_then(|one| one.client_cert.as_deref()),
         }
     }
 

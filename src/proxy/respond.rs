@@ -6,13 +6,15 @@ use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL,
-    CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, RETRY_AFTER, VARY,
+    CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, ORIGIN, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
+    VARY,
 };
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::Snapshot;
+use super::{Snapshot, wire};
 use crate::decision::answer::{Cors, TemplateValues};
 use crate::decision::headers::{self, Quota};
 use crate::decision::policy::{Route, Target};
@@ -133,6 +135,34 @@ pub(super) async fn preflight(session: &mut Session, snapshot: &Snapshot) -> pin
     write(session, answer, fields, &snapshot.policies.rules.cors).await
 }
 
+/// Sends a client on to https, on this port; what it asked for stays what it was (RFC 9110 §15.4.9).
+pub(super) async fn redirect(session: &mut Session, snapshot: &Snapshot, port: u16) -> pingora::Result<()> {
+    let mut fields = HeaderMap::with_capacity(FIELDS);
+    let request = session.req_header();
+    let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    let place = request.uri.authority().cloned().or(host).and_then(|authority| {
+        HeaderValue::try_from(location(&authority, port, request.uri.path_and_query())).ok()
+    });
+    let answer = match place {
+        Some(place) => {
+            fields.insert(LOCATION, place);
+            Answer::plain(StatusCode::PERMANENT_REDIRECT, "Use https.")
+        }
+        None => Answer::plain(StatusCode::BAD_REQUEST, "The Host header is missing or malformed."),
+    };
+    write(session, answer, fields, &snapshot.policies.rules.cors).await
+}
+
+/// The same place by https. The port that the client named was that of http.
+fn location(authority: &Authority, port: u16, target: Option<&PathAndQuery>) -> String {
+    let target = target.map(PathAndQuery::as_str).filter(|target| target.starts_with('/')).unwrap_or("/");
+    let host = authority.host();
+    match port {
+        443 => format!("https://{host}{target}"),
+        _ => format!("https://{host}:{port}{target}"),
+    }
+}
+
 /// Answers a request whose backend did not.
 pub(super) async fn backend_failed(
     session: &mut Session,
@@ -237,6 +267,9 @@ async fn write(
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if *cors != Cors::Nobody {
         fields.extend(cors_headers(cors, session.req_header().headers.get(ORIGIN)));
+    }
+    if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
+        fields.insert(STRICT_TRANSPORT_SECURITY, hsts);
     }
     let header = response_header(answer.status, fields);
     drain(session).await;

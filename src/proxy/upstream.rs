@@ -9,7 +9,7 @@ use pingora::upstreams::peer::HttpPeer;
 use thiserror::Error;
 
 use crate::decision::time::Span;
-use crate::decision::upstream::UpstreamSpec;
+use crate::decision::upstream::{Protocol, UpstreamSpec};
 use crate::decision::verdict::Permit;
 use crate::telemetry::{Metrics, UpstreamMetrics};
 
@@ -22,6 +22,11 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     #[cfg(target_os = "linux")]
     user_timeout: Duration::ZERO,
 };
+
+/// Requests at a time on one connection of HTTP/2. Servers say how many they take; few take more.
+const H2_STREAMS: usize = 100;
+/// How soon a connection of HTTP/2 is found dead, whose requests may wait for long.
+const H2_PING_EVERY: Duration = Duration::from_secs(30);
 
 /// The servers of one backend, asked in turn.
 pub struct Upstream {
@@ -97,5 +102,13 @@ fn peer(address: SocketAddr, spec: &UpstreamSpec) -> HttpPeer {
     peer.options.write_timeout =
         if spec.write_timeout < spec.read_timeout { duration(spec.write_timeout) } else { None };
     peer.options.tcp_keepalive = Some(KEEPALIVE);
+    match spec.protocol {
+        Protocol::Http1 => {}
+        Protocol::Http2 => {
+            peer.options.set_http_version(2, 2);
+            peer.options.max_h2_streams = H2_STREAMS;
+            peer.options.h2_ping_interval = Some(H2_PING_EVERY);
+        }
+    }
     peer
 }

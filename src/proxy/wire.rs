@@ -1,4 +1,4 @@
-//! One client connection as Pingora sees it: a TCP stream that gathers its writes.
+//! One client connection as Pingora sees it: a link that gathers its writes.
 //!
 //! Header and body of an answer leave in one write if together they fit the buffer, as every
 //! refusal does. The peer's address is known from `accept`, so nobody asks the kernel again.
@@ -11,40 +11,74 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::activity::Activity;
+use super::h2;
+use super::link::{Link, Protocol};
+use super::listener::Entrance;
 
 /// What is gathered before it is written, bytes.
 const WRITE_BUFFER: usize = 4096;
 
 pub(super) struct Wire {
-    tcp: BufWriter<TcpStream>,
+    tcp: BufWriter<Link>,
+    protocol: Protocol,
     digest: Arc<SocketDigest>,
-    activity: Arc<Activity>,
+    connection: Arc<Connection>,
+}
+
+/// What is known of a connection as long as it lasts.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// The way that it came in by.
+    pub(super) entrance: Arc<Entrance>,
+    /// Whom the client's certificate names, which was verified.
+    pub(super) client_cert: Option<Box<str>>,
+    pub(super) activity: Activity,
+    pub(super) resets: h2::Resets,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, peer: SocketAddr, activity: Arc<Activity>) -> Wire {
-        let digest = SocketDigest::from_raw_fd(tcp.as_raw_fd());
+    pub(super) fn new(link: Link, protocol: Protocol, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
+        let digest = SocketDigest::from_raw_fd(link.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
-        Wire { tcp: BufWriter::with_capacity(WRITE_BUFFER, tcp), digest: Arc::new(digest), activity }
+        let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
+        Wire { tcp, protocol, digest: Arc::new(digest), connection }
     }
 }
 
-/// The activity of the connection that a request came by.
+/// The connection that a request came by.
+pub(super) fn connection_of(session: &Session) -> Option<&Connection> {
+    let downstream = session.as_downstream();
+    match downstream.stream() {
+        Some(stream) => stream.as_any().downcast_ref::<Wire>().map(|wire| &*wire.connection),
+        // A request of HTTP/2 has a stream of the connection, and of the connection nothing but this.
+        None => {
+            let told = downstream.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?;
+            told.downcast_ref::<Arc<Connection>>().map(|connection| &**connection)
+        }
+    }
+}
+
+/// How the connection came in that a request came by.
+pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
+    connection_of(session).map(|connection| &*connection.entrance)
+}
+
+/// The activity of the connection that a request came by. One of HTTP/2 is looked after by Pingora.
 pub(super) fn activity_of(session: &Session) -> Option<&Activity> {
     let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
-    Some(&wire.activity)
+    Some(&wire.connection.activity)
 }
 
 impl AsyncRead for Wire {
@@ -115,12 +149,26 @@ impl GetTimingDigest for Wire {
 }
 
 impl GetProxyDigest for Wire {
+    /// The only thing that Pingora hands on to the requests of HTTP/2 and that we can put something into.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
+        match self.protocol {
+            Protocol::Http1 => None,
+            Protocol::Http2 => {
+                let unused = Box::new(ResponseHeader::from(http::Response::new(()).into_parts().0));
+                Some(Arc::new(ProxyDigest::new(unused, Some(Box::new(Arc::clone(&self.connection))))))
+            }
+        }
     }
 }
 
-impl Ssl for Wire {}
+impl Ssl for Wire {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        match self.protocol {
+            Protocol::Http1 => Some(ALPN::H1),
+            Protocol::Http2 => Some(ALPN::H2),
+        }
+    }
+}
 
 impl Peek for Wire {}
 

@@ -9,10 +9,12 @@ pub(crate) mod binary;
 pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod h2;
 pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod providers;
 pub(crate) mod redis;
+pub(crate) mod tls;
 pub(crate) mod upstash;
 mod wire;
 

@@ -182,6 +182,7 @@ fn key_spec(rule: &written::Suspicion, findings: &mut Findings) -> Option<KeySpe
             KeyPart::Ip
             | KeyPart::Network
             | KeyPart::User
+            | KeyPart::ClientCert
             | KeyPart::Header(_)
             | KeyPart::Cookie(_)
             | KeyPart::Body(_) => continue,

@@ -224,9 +224,12 @@ fn key_spec(limit: &written::Limit, counts: Counts, findings: &mut Findings) -> 
 fn is_named(part: &KeyPart) -> bool {
     match part {
         KeyPart::Ip | KeyPart::Network | KeyPart::User | KeyPart::Global | KeyPart::Phone => false,
-        KeyPart::Header(_) | KeyPart::Cookie(_) | KeyPart::Query(_) | KeyPart::Path(_) | KeyPart::Body(_) => {
-            true
-        }
+        KeyPart::ClientCert
+        | KeyPart::Header(_)
+        | KeyPart::Cookie(_)
+        | KeyPart::Query(_)
+        | KeyPart::Path(_)
+        | KeyPart::Body(_) => true,
     }
 }
 

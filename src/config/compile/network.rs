@@ -1,4 +1,4 @@
-//! Where the gateway listens, and whom it asks.
+//! Where operators are listened to, and whom the gateway asks.
 
 use std::net::SocketAddr;
 
@@ -14,20 +14,6 @@ use crate::config::value::text::Name;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
-
-pub(super) fn listeners(file: &File, findings: &mut Findings) -> Option<Vec<SocketAddr>> {
-    let listeners = &file.listen.as_ref()?.0;
-    let addresses: Vec<&Located<SocketAddr>> =
-        listeners.iter().filter_map(|listener| listener.address.as_ref()).collect();
-    for (index, later) in addresses.iter().enumerate() {
-        let earlier = addresses[..index].iter().find(|earlier| collide(earlier.value, later.value));
-        if let Some(earlier) = earlier {
-            let wrong = Wrong::new(format!("`{}` is listened on twice", later.told()));
-            findings.problem(&later.at, wrong.write(format!("see line {}", earlier.at.place.line)));
-        }
-    }
-    Some(addresses.into_iter().map(|address| address.value).collect())
-}
 
 pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
     let admin = file.admin.as_ref()?;
@@ -67,7 +53,7 @@ pub(super) fn warn_of_idle_readiness(file: &File, rules: &Rules, findings: &mut 
 }
 
 /// Whether two listeners would want the same port. Port 0 is a fresh one each time.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && overlap
 }
@@ -112,6 +98,7 @@ fn spec(
     Some(UpstreamSpec {
         name: name.value.0.clone(),
         servers: servers.iter().map(|server| server.value.to_string().into()).collect(),
+        protocol: upstream.protocol?,
         connect_timeout: connect?,
         read_timeout: read?,
         write_timeout: write?,

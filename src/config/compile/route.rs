@@ -329,6 +329,7 @@ fn refuse_misfit(
             | KeyPart::User
             | KeyPart::Phone
             | KeyPart::Global
+            | KeyPart::ClientCert
             | KeyPart::Header(_)
             | KeyPart::Cookie(_)
             | KeyPart::Query(_) => {}

@@ -13,15 +13,58 @@ use crate::config::value::http::CookieName;
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
+use crate::decision::upstream::Protocol;
 use crate::identity::Algorithm;
+use crate::tls::Demand;
 
 section! {
     /// A public listener.
     Listener "a listener" {
         /// An IP address and a port: 0.0.0.0:8080 or [::]:8080.
         required "address" address: Located<SocketAddr>;
+        /// HTTPS: certificates and keys in PEM files, which are read again when they change.
+        optional "tls" tls: Located<Tls>;
+        /// HTTP/2 by prior knowledge, where there is no TLS; with it, HTTP/2 comes by ALPN.
+        default("true") "h2c" h2c: bool;
+        /// Peers that begin with a PROXY header, version 1 or 2, and are believed. From others it is refused.
+        optional "proxy_protocol" proxy_protocol: IpSet;
+        /// Sends every request on to https, with 308; the port that clients reach it on, commonly 443.
+        optional "redirect_to_https" redirect_to_https: Located<Whole<1, 65535>>;
+        /// How long browsers are to come by https alone (RFC 6797), such as 365d.
+        optional "hsts" hsts: Located<Span>;
     }
 }
+
+section! {
+    /// What a listener shows and asks for.
+    Tls "tls" {
+        /// The server's certificate and what vouches for it, in this order.
+        optional "cert" cert: Located<FilePath>;
+        /// The certificate's private key.
+        optional "key" key: Located<FilePath>;
+        /// Several certificates in place of one, chosen by the name that clients ask for. The first is for all other names.
+        optional "certificates" certificates: NonEmpty<CertificateFiles>;
+        /// The authorities that clients' certificates come from: clients have to show one.
+        optional "client_ca" client_ca: Located<FilePath>;
+        /// Whether a client without a certificate is let in.
+        default("required") "client_auth" client_auth: Located<Demand>;
+    }
+}
+
+section! {
+    /// A certificate and its key.
+    CertificateFiles "a certificate" {
+        /// The certificate and what vouches for it, in this order.
+        required "cert" cert: Located<FilePath>;
+        /// Its private key.
+        required "key" key: Located<FilePath>;
+    }
+}
+
+words! { Demand, "a demand on clients", {
+    Demand::Required => "required",
+    Demand::Optional => "optional",
+} }
 
 section! {
     /// How the client behind other proxies is told.
@@ -77,6 +120,8 @@ section! {
         required "servers" servers: NonEmpty<Located<ServerAddress>>;
         /// How a server is picked among several.
         default("round_robin") "balance" balance: Balance;
+        /// What the servers speak: http2, which gRPC needs, by prior knowledge.
+        default("http1") "protocol" protocol: Protocol;
         /// How long connecting may take.
         default("2s") "connect_timeout" connect_timeout: Located<Span>;
         /// How long the server may be silent.
@@ -94,6 +139,11 @@ pub(crate) enum Balance {
 }
 
 words! { Balance, "a way to balance that is supported", { Balance::RoundRobin => "round_robin" } }
+
+words! { Protocol, "a protocol that is supported", {
+    Protocol::Http1 => "http1",
+    Protocol::Http2 => "http2",
+} }
 
 section! {
     /// Who is never limited, and who is always refused. Networks, or `file:` with one a line.

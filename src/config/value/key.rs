@@ -28,7 +28,7 @@ words! { Mode, "a mode", {
     Mode::Shadow => "shadow",
 } }
 
-const ALONE: [&str; 4] = ["ip", "network", "user", "global"];
+const ALONE: [&str; 5] = ["ip", "network", "user", "global", "client_cert"];
 const PREFIXES: [(&str, &str); 5] = [
     ("header", "header.x-api-key"),
     ("cookie", "cookie.session"),
@@ -38,7 +38,7 @@ const PREFIXES: [(&str, &str); 5] = [
 ];
 
 impl Scalar for KeyPart {
-    const EXPECTED: &'static str = "a key such as ip, network, user, global, header.NAME, cookie.NAME, query.NAME, path.NAME or body.FIELD";
+    const EXPECTED: &'static str = "a key such as ip, network, user, global, client_cert, header.NAME, cookie.NAME, query.NAME, path.NAME or body.FIELD";
 
     fn parse(text: &str) -> Result<KeyPart, Wrong> {
         match text {
@@ -47,6 +47,7 @@ impl Scalar for KeyPart {
             "user" => return Ok(KeyPart::User),
             "global" => return Ok(KeyPart::Global),
             "phone" => return Ok(KeyPart::Phone),
+            "client_cert" => return Ok(KeyPart::ClientCert),
             _ => {}
         }
         let Some((kind, name)) = text.split_once('.') else { return Err(unknown(text, text)) };
@@ -66,8 +67,8 @@ impl Scalar for KeyPart {
     fn own_schema() -> Json {
         json!({
             "type": "string",
-            "pattern": "^(ip|network|user|global|phone|(header|cookie|query|path|body)\\..+)$",
-            "examples": ["ip", "network", "user", "global", "phone", "header.x-api-key", "cookie.session", "query.token", "path.id", "body.email"],
+            "pattern": "^(ip|network|user|global|phone|client_cert|(header|cookie|query|path|body)\\..+)$",
+            "examples": ["ip", "network", "user", "global", "phone", "client_cert", "header.x-api-key", "cookie.session", "query.token", "path.id", "body.email"],
         })
     }
 }

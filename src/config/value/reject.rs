@@ -36,6 +36,7 @@ impl Scalar for BodyField {
                 | KeyPart::Network
                 | KeyPart::User
                 | KeyPart::Global
+                | KeyPart::ClientCert
                 | KeyPart::Header(_)
                 | KeyPart::Cookie(_)
                 | KeyPart::Query(_)

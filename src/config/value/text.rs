@@ -131,6 +131,12 @@ impl Scalar for Text {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FilePath(pub(crate) Box<str>);
 
+impl fmt::Display for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Scalar for FilePath {
     const EXPECTED: &'static str = "a path of a file";
 

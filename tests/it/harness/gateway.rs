@@ -87,6 +87,11 @@ impl Gateway {
         })
     }
 
+    /// The addresses of all listeners, in the order of the file.
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        self.app.addresses()
+    }
+
     pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address).await
     }

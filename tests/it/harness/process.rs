@@ -44,7 +44,7 @@ pub(crate) enum Signal {
 
 impl Process {
     /// Starts it without input, its output kept.
-    pub(super) fn start(command: &mut Command) -> Process {
+    pub(crate) fn start(command: &mut Command) -> Process {
         let program = command.get_program().to_owned();
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match spawned {

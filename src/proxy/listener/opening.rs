@@ -1,0 +1,136 @@
+//! What happens on a connection before HTTP does: a proxy says whom it speaks for, TLS is agreed on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::entrance::Entrance;
+use super::proxy_protocol::{self, HEADER_MAX, HeaderFault, Said};
+use crate::proxy::link::{Link, Socket};
+use crate::tls;
+
+/// How long all of it may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A connection on which HTTP may begin.
+pub(super) struct Opened {
+    pub(super) link: Link,
+    /// Who is at the other end, or whom that one speaks for.
+    pub(super) peer: SocketAddr,
+    /// Whom the client's certificate names.
+    pub(super) client_cert: Option<Box<str>>,
+}
+
+/// Why HTTP never began.
+#[derive(Debug, Error)]
+pub(super) enum OpeningFault {
+    #[error(transparent)]
+    Header(#[from] HeaderFault),
+    #[error("TLS could not be agreed on: {0}")]
+    Tls(io::Error),
+    #[error("it took too long")]
+    TooSlow,
+    #[error("the client left: {0}")]
+    Gone(#[from] io::Error),
+}
+
+/// Does what the entrance demands.
+pub(super) async fn open(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    entrance: &Entrance,
+) -> Result<Opened, OpeningFault> {
+    let socket = Socket::new(tcp);
+    if entrance.tls.is_none() && !entrance.believes(peer) {
+        return Ok(Opened { link: Link::Plain(socket), peer, client_cert: None });
+    }
+    match tokio::time::timeout(DEADLINE, agree(socket, peer, entrance)).await {
+        Ok(opened) => opened,
+        Err(_) => Err(OpeningFault::TooSlow),
+    }
+}
+
+async fn agree(
+    mut socket: Socket,
+    mut peer: SocketAddr,
+    entrance: &Entrance,
+) -> Result<Opened, OpeningFault> {
+    if entrance.believes(peer)
+        && let Some(client) = read_header(&mut socket).await?
+    {
+        peer = client;
+    }
+    let Some(tls) = &entrance.tls else {
+        return Ok(Opened { link: Link::Plain(socket), peer, client_cert: None });
+    };
+    let stream = TlsAcceptor::from(tls.config()).accept(socket).await.map_err(OpeningFault::Tls)?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let client_cert = shown.and_then(tls::subject);
+    Ok(Opened { link: Link::Tls(Box::new(stream)), peer, client_cert })
+}
+
+/// Takes the PROXY header off; the client that it names, if any.
+async fn read_header(socket: &mut Socket) -> Result<Option<SocketAddr>, OpeningFault> {
+    loop {
+        match proxy_protocol::parse(socket.early())? {
+            Said::Header { client, length } => {
+                socket.take_early(length);
+                return Ok(client);
+            }
+            Said::More => {
+                if !socket.read_early(HEADER_MAX).await? {
+                    return Err(OpeningFault::Gone(io::ErrorKind::UnexpectedEof.into()));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::decision::ipset::IpSet;
+
+    fn entrance(speakers: &[&str]) -> Entrance {
+        let speakers: IpSet = speakers.iter().map(|net| net.parse::<ipnet::IpNet>().unwrap()).collect();
+        Entrance { tls: None, h2c: true, speakers, redirect_port: None, hsts: None }
+    }
+
+    async fn pair() -> (TcpStream, TcpStream, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, peer) = listener.accept().await.unwrap();
+        (client, server, peer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_come_to_the_point_is_not_waited_for() {
+        let (mut client, server, peer) = pair().await;
+        client.write_all(b"PROXY TCP4 203.0.113.9 ").await.unwrap();
+        let fault = open(server, peer, &entrance(&["127.0.0.0/8"])).await.err().unwrap();
+        assert!(matches!(fault, OpeningFault::TooSlow), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nothing_is_demanded_nothing_is_waited_for() {
+        let (_client, server, peer) = pair().await;
+        let opened = open(server, peer, &entrance(&["10.0.0.0/8"])).await.unwrap();
+        assert_eq!(opened.peer, peer);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_amid_its_header_is_no_client() {
+        let (mut client, server, peer) = pair().await;
+        client.write_all(b"PROXY TCP4 203.0.113.9 ").await.unwrap();
+        drop(client);
+        let fault = open(server, peer, &entrance(&["127.0.0.0/8"])).await.err().unwrap();
+        assert!(matches!(fault, OpeningFault::Gone(_)), "{fault}");
+    }
+}

@@ -1,0 +1,131 @@
+//! WebSocket: the request that asks for it is limited like any other, and what follows passes untouched.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tollgate::clock::Clock;
+
+use crate::harness::backend::{Backend, Reply};
+use crate::harness::gateway::{Gateway, preamble};
+use crate::harness::h2::in_time;
+
+const TWO: &str =
+    "routes: [{ name: r, match: { path: /* }, upstream: app, limits: [{ key: ip, windows: { w: 2/min } }] }]";
+const ASK: &[u8] =
+    b"GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// A server that agrees to everything, tells what it was asked, and says each byte back.
+async fn server() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                let head = head(&mut stream).await;
+                tell.send(head).unwrap();
+                let agreed =
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+                stream.write_all(agreed).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                // Ends when the gateway closes it.
+                let _ended = tokio::io::copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    (address, told)
+}
+
+/// The head of a message, byte by byte, so that nothing behind it is taken.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let byte = in_time(stream.read_u8()).await.expect("a head");
+        head.push(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+async fn echoes(stream: &mut TcpStream, message: &[u8]) {
+    stream.write_all(message).await.unwrap();
+    let mut back = vec![0; message.len()];
+    in_time(stream.read_exact(&mut back)).await.unwrap();
+    assert_eq!(back, message);
+}
+
+#[tokio::test]
+async fn it_is_limited_and_then_passed_through() {
+    let (server, mut asked) = server().await;
+    let gateway = Gateway::launch(&preamble(server), TWO, Clock::system()).await.unwrap();
+    let mut open = Vec::new();
+    for left in ["1", "0"] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(ASK).await.unwrap();
+        let answer = head(&mut stream).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 101"), "{answer}");
+        assert!(answer.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"), "{answer}");
+        assert!(answer.contains(&format!("x-ratelimit-remaining: {left}\r\n")), "{answer}");
+        let request = asked.recv().await.unwrap().to_ascii_lowercase();
+        assert!(request.contains("upgrade: websocket\r\n") && request.contains("connection: upgrade\r\n"));
+        assert!(request.contains("sec-websocket-version: 13\r\n"));
+        // Whatever it looks like, it is no request and no framing.
+        for message in
+            [&b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"[..], b"0\r\n\r\n", ASK, &[0xff; 100_000]]
+        {
+            echoes(&mut stream, message).await;
+        }
+        open.push(stream);
+    }
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(ASK).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 429"));
+    // Those that are open are not limited any more, and end with either side.
+    for stream in &mut open {
+        echoes(stream, b"still there").await;
+    }
+    let mut rest = Vec::new();
+    let mut last = open.remove(0);
+    last.shutdown().await.unwrap();
+    in_time(last.read_to_end(&mut rest)).await.unwrap();
+    assert!(rest.is_empty());
+}
+
+#[tokio::test]
+async fn what_does_not_become_one_stays_http() {
+    let backend = Backend::start(|_| Reply::json(426, "{}")).await;
+    let gateway = Gateway::start(&backend, TWO).await;
+    // The backend declines, and the connection goes on as it was.
+    let mut client = gateway.client().await;
+    client.send_raw(ASK).await;
+    assert_eq!(client.answer_to("GET").await.unwrap().status, 426);
+    // Other protocols are not asked for at all.
+    let mut client = gateway.client().await;
+    let request = client.request("GET", "/").header("connection", "upgrade, http2-settings");
+    let request = request.header("upgrade", "h2c").header("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA");
+    assert_eq!(request.send().await.status, 426);
+    let received = backend.wait_for(2).await;
+    assert_eq!(received[0].headers.get("upgrade"), Some("websocket"));
+    for name in ["upgrade", "connection", "http2-settings"] {
+        assert_eq!(received[1].headers.get(name), None, "{name}");
+    }
+}
+
+/// Longer than the edge waits for a byte of anything else.
+#[tokio::test]
+#[ignore = "it is silent for 80 seconds"]
+async fn a_silent_client_is_kept() {
+    let (server, _asked) = server().await;
+    let preamble = preamble(server) + "    read_timeout: 10m\n";
+    let gateway = Gateway::launch(&preamble, TWO, Clock::system()).await.unwrap();
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(ASK).await.unwrap();
+    assert!(head(&mut stream).await.starts_with("HTTP/1.1 101"));
+    tokio::time::sleep(Duration::from_secs(80)).await;
+    echoes(&mut stream, b"still there").await;
+}
