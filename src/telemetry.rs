@@ -11,7 +11,7 @@ pub use self::blocks::{BlockLine, BlockLog};
 pub use self::failures::FailureLog;
 pub use self::metrics::{
     DataDirMetrics, Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, MirrorDropped, MirrorMetrics,
-    Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, SmsMetrics, StoreFailure, StoreGauges,
-    StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
+    Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, ServerMetrics, SmsMetrics, StoreFailure,
+    StoreGauges, StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

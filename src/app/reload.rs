@@ -12,7 +12,7 @@ use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
 use crate::otp::Lasting;
-use crate::proxy::{Entrance, Entrances, Snapshot};
+use crate::proxy::{Caretaker, Entrance, Entrances, Snapshot};
 
 /// What a reload needs.
 pub(super) struct Reloader {
@@ -25,6 +25,7 @@ pub(super) struct Reloader {
     pub(super) entrances: Arc<Entrances>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) codes: Arc<Lasting>,
+    pub(super) caretaker: Arc<Caretaker>,
 }
 
 impl Reloader {
@@ -72,12 +73,15 @@ impl Reloader {
         // Other listeners in the file than those that are open: which is which, a restart tells.
         let entrances = (!waiting.contains(&"listen"))
             .then(|| config.listen.iter().map(entrance::of).collect::<Vec<Entrance>>());
-        match snapshot(config, metrics, &self.codes).await {
+        let (before, now) = (self.live.load_full(), self.gateway.clock().now());
+        match snapshot(config, metrics, &self.codes, &self.caretaker, Some(&before), now).await {
             Ok(snapshot) => {
+                self.caretaker.take_over(&snapshot.upstreams);
                 self.live.store(Arc::new(snapshot));
                 self.entrances.replace(entrances.into_iter().flatten());
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
+                metrics.retain_servers(|upstream, server| names.has_server(upstream, server));
                 let now = self.gateway.clock().now();
                 metrics.reload_succeeded(now);
                 self.gateway.journal().note(Event::new(EventKind::Reload, now));
@@ -116,6 +120,8 @@ fn read(source: &Source) -> Result<Result<Loaded, Refused>, Touched> {
 struct Names {
     routes: Vec<Box<str>>,
     upstreams: Vec<Box<str>>,
+    /// With the names of their upstreams.
+    servers: Vec<(Box<str>, String)>,
 }
 
 impl Names {
@@ -123,7 +129,18 @@ impl Names {
         Names {
             routes: config.rules.routes().iter().map(|route| route.name().into()).collect(),
             upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            servers: config
+                .upstreams
+                .iter()
+                .flat_map(|upstream| {
+                    upstream.servers.iter().map(|server| (upstream.name.clone(), server.to_string()))
+                })
+                .collect(),
         }
+    }
+
+    fn has_server(&self, upstream: &str, server: &str) -> bool {
+        self.servers.iter().any(|(of, name)| (&**of, name.as_str()) == (upstream, server))
     }
 
     fn routes(&self) -> Vec<&str> {

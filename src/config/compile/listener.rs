@@ -141,7 +141,7 @@ fn certificate(
     }
 }
 
-fn chain(path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<Chain> {
+pub(super) fn chain(path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<Chain> {
     let text = pem(path, reader)?;
     sound(Chain::parse(&text), path, reader)
 }
@@ -151,7 +151,11 @@ fn roots(path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<ClientRoot
     sound(chain.into_roots(), path, reader)
 }
 
-fn sound<T>(parsed: Result<T, ChainFault>, path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<T> {
+pub(super) fn sound<T>(
+    parsed: Result<T, ChainFault>,
+    path: &Located<FilePath>,
+    reader: &mut Reader<'_>,
+) -> Option<T> {
     match parsed {
         Ok(value) => Some(value),
         Err(fault) => {
