@@ -34,6 +34,7 @@ mod stuffing;
 mod suspicion;
 mod tidy;
 mod tls;
+mod upstreams;
 mod users;
 mod watch_room;
 mod websocket;
