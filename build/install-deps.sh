@@ -17,7 +17,7 @@ die() {
 
 case ${1-} in
     build) wanted="cc cmake" welcome= ;;
-    test) wanted="cc cmake redis-server faketime" welcome=chromedriver ;; # without what is welcome, tests are skipped
+    test) wanted="cc cmake redis-server faketime curl" welcome=chromedriver ;; # without what is welcome, tests are skipped
     *) die "usage: build/install-deps.sh build|test" ;;
 esac
 
@@ -43,6 +43,7 @@ purpose() {
         cmake) echo "cmake, which builds zlib-ng, a part of Pingora" ;;
         redis-server) echo "redis-server: the tests start servers of their own on free ports, and stop them" ;;
         faketime) echo "faketime: the tests run gateways whose clocks are wrong" ;;
+        curl) echo "curl: the tests have it ask over HTTP/2" ;;
         chromedriver) echo "chromedriver and Chromium: the tests look at the dashboard in a browser" ;;
     esac
 }

@@ -154,6 +154,7 @@ impl App {
         let frozen = config::Frozen::of(&config);
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
+        metrics.certificates(&entrance::ends(&config.listen));
         let entrances = Arc::new(Entrances::new(config.listen.iter().map(entrance::of)));
         let live = first(config, &metrics, &codes, &caretaker, gateway.clock()).await?;
 

@@ -17,15 +17,24 @@ use crate::clock::Clock;
 
 /// Serves the demo backend on `listener` until `shutdown` comes true, then lets open requests finish.
 ///
-/// `jwt_secret` signs the tokens that a login hands out (HS256, one hour); the gateway's `user.jwt` must know
-/// the same one. Errors are those of the listener.
+/// Errors are those of the listener.
 pub async fn backend(
     listener: TcpListener,
-    jwt_secret: SecretString,
+    secrets: Secrets,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = api::router(token::Signer::new(&jwt_secret), Clock::system());
+    let Secrets { tokens, proofs } = secrets;
+    let router = api::router(token::Signer::new(&tokens), token::Signer::new(&proofs), Clock::system());
     axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+}
+
+/// What the demo backend shares with the gateway.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Signs the tokens that a login hands out (HS256, one hour): the gateway's `user.jwt` knows the same.
+    pub tokens: SecretString,
+    /// Signs the gateway's proofs of a phone number: its `otp.token` knows the same.
+    pub proofs: SecretString,
 }
 
 /// Where the parts of the demo listen.
@@ -60,6 +69,12 @@ To try in another terminal:
   # The profile, counted by user.
   curl -si {gateway}/api/profile -H "authorization: Bearer $TOKEN"
 
+  # Log in by phone: a code to a number, which stands in this log and nowhere else; the code for a proof; the proof for a token.
+  ID=$(curl -s {gateway}/otp/send {json} -d '{{"phone":"+14155550123","purpose":"login"}}' | sed 's/.*"id":"\([^"]*\)".*/\1/')
+  read -p 'The code in the log: ' CODE
+  PROOF=$(curl -s {gateway}/otp/verify {json} -d '{{"id":"'$ID'","code":"'$CODE'"}}' | cut -d'"' -f4)
+  curl -si {gateway}/api/auth/phone-login {json} -d '{{"proof":"'$PROOF'"}}'
+
   # Guess passwords: 401 five times, then 429. Who is blocked, and the button to let them go: {admin}
   for i in 1 2 3 4 5 6; do curl -si {gateway}/api/auth/login {json} -d '{{"username":"user'$i'","password":"guess"}}' | {shown}; done
 
@@ -93,6 +108,6 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert!(!text.contains("0.0.0.0"), "{text}");
-        assert_eq!(text.lines().filter(|line| line.contains("curl -s")).count(), 4, "{text}");
+        assert_eq!(text.lines().filter(|line| line.contains("curl -s")).count(), 7, "{text}");
     }
 }

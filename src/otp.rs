@@ -19,13 +19,16 @@ mod claims;
 mod code;
 mod delivery;
 pub mod desk;
+mod enquiry;
 pub mod fraud;
 mod keys;
+mod letters;
 mod phone;
 mod proof;
 mod receipt;
 mod send;
 pub mod spec;
+mod spending;
 mod verify;
 mod wish;
 
@@ -38,6 +41,8 @@ pub use self::answer::Answer;
 pub use self::claims::{ANSWER_MAX, Claim};
 pub use self::delivery::Deliveries;
 use self::desk::{Desk, DeskFault};
+pub use self::enquiry::Enquiries;
+pub use self::letters::Letters;
 pub use self::proof::{KeyFault, check_private_key};
 pub use self::send::Opened;
 pub use self::verify::Verdict;
@@ -77,6 +82,8 @@ pub struct Lasting {
     pub desk: Desk,
     pub providers: ProviderStates,
     pub deliveries: Deliveries,
+    pub enquiries: Enquiries,
+    pub letters: Letters,
     pub fraud: Fraud,
     pub client: Arc<HttpClient>,
     pub journal: Journal,

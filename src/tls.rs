@@ -27,13 +27,18 @@ const SUBJECT_MAX: usize = 256;
 
 /// What a listener shows and asks for. Cheap to clone.
 #[derive(Clone)]
-pub struct ServerTls(Arc<ServerConfig>);
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    ends_at_s: u64,
+}
 
 /// A certificate with its chain and its key.
 pub struct Certificate {
     key: Arc<CertifiedKey>,
     /// What it is for, in lower case; `*.` stands for one label.
     names: Vec<Box<str>>,
+    /// Nobody trusts it any more then, seconds since the epoch.
+    ends_at_s: u64,
 }
 
 /// Who may connect.
@@ -128,19 +133,21 @@ impl Certificate {
                 _ => KeyFault::Pem,
             })?;
         let signing = ring::sign::any_supported_type(&der).map_err(|_| KeyFault::Unsupported)?;
-        let names = chain.0.first().map(names).unwrap_or_default();
+        let (names, ends_at_s) = chain.0.first().map(about).unwrap_or_default();
         let key = CertifiedKey::new(chain.0, signing);
         match key.keys_match() {
             Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
             Err(_) => return Err(KeyFault::Mismatch),
         }
-        Ok(Certificate { key: Arc::new(key), names })
+        Ok(Certificate { key: Arc::new(key), names, ends_at_s })
     }
 }
 
 impl ServerTls {
     /// The first certificate is shown to whoever asks for no name, or for one that none of them has.
     pub fn new(certificates: Vec<Certificate>, clients: Option<ClientAuth>) -> Result<ServerTls, SetupFault> {
+        let ends_at_s =
+            certificates.iter().map(|certificate| certificate.ends_at_s).min().unwrap_or_default();
         let provider = Arc::new(ring::default_provider());
         let verifier = verifier(clients, &provider)?;
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -150,12 +157,17 @@ impl ServerTls {
             .with_cert_resolver(Arc::new(ByName::new(certificates)?));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
-        Ok(ServerTls(Arc::new(config)))
+        Ok(ServerTls { config: Arc::new(config), ends_at_s })
+    }
+
+    /// When the first of its certificates ends, seconds since the epoch.
+    pub fn ends_at_s(&self) -> u64 {
+        self.ends_at_s
     }
 
     /// For the library.
     pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.config)
     }
 }
 
@@ -190,7 +202,7 @@ impl ByName {
         let first = certificates.first().map(|certificate| Arc::clone(&certificate.key));
         let otherwise = first.ok_or_else(|| SetupFault("there is no certificate".into()))?;
         let mut by_name = HashMap::new();
-        for Certificate { key, names } in certificates {
+        for Certificate { key, names, ends_at_s: _ } in certificates {
             for name in names {
                 // Of two for one name the one that comes first in the file.
                 by_name.entry(name).or_insert_with(|| Arc::clone(&key));
@@ -222,16 +234,17 @@ impl fmt::Debug for ByName {
     }
 }
 
-/// The DNS names that a certificate is for.
-fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
-    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return Vec::new() };
-    let Ok(Some(alternatives)) = parsed.subject_alternative_name() else { return Vec::new() };
+/// The DNS names that a certificate is for, and when it ends, seconds since the epoch.
+fn about(certificate: &CertificateDer<'_>) -> (Vec<Box<str>>, u64) {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return (Vec::new(), 0) };
+    let ends_at_s = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    let Ok(Some(alternatives)) = parsed.subject_alternative_name() else { return (Vec::new(), ends_at_s) };
     let dns = |name: &GeneralName<'_>| match name {
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into_boxed_str()),
         // The rest of the library's list names no host.
         _ => None,
     };
-    alternatives.value.general_names.iter().filter_map(dns).collect()
+    (alternatives.value.general_names.iter().filter_map(dns).collect(), ends_at_s)
 }
 
 /// Whom a client's certificate names: its common name if it has exactly one, else the first e-mail address, DNS name

@@ -10,7 +10,7 @@ use crate::journal::{Event, EventKind, Journal};
 use crate::otp::desk::Desk;
 use crate::otp::fraud::Fraud;
 use crate::otp::spec::OtpSpec;
-use crate::otp::{Deliveries, Lasting, Otp, OtpError};
+use crate::otp::{Deliveries, Enquiries, Lasting, Letters, Otp, OtpError};
 use crate::sms::dispatch::{News, Notice, ProviderStates};
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -26,17 +26,21 @@ pub(super) fn lasting(
     metrics: &Metrics,
     clock: &Clock,
 ) -> Arc<Lasting> {
-    Arc::new(Lasting {
+    let lasting = Lasting {
         desk: Desk::new(Arc::clone(store), journal.clone()),
         providers: ProviderStates::new(noted_in(journal, clock)),
         deliveries: Deliveries::new(),
+        enquiries: Enquiries::default(),
+        letters: Letters::default(),
         fraud: Fraud::new(),
         client: Arc::new(HttpClient::new(CONNECT_TIMEOUT)),
         journal: journal.clone(),
         metrics: metrics.sms(),
         clock: clock.clone(),
         own_secret: data.codes_secret,
-    })
+    };
+    lasting.recall_spending();
+    Arc::new(lasting)
 }
 
 /// The codes of one configuration.

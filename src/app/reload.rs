@@ -12,7 +12,8 @@ use crate::config::{Config, Frozen, Loaded, Refused};
 use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
 use crate::otp::Lasting;
-use crate::proxy::{Caretaker, Entrance, Entrances, Snapshot};
+use crate::otp::spec::OtpSpec;
+use crate::proxy::{Caretaker, Entrances, Snapshot};
 
 /// What a reload needs.
 pub(super) struct Reloader {
@@ -70,18 +71,19 @@ impl Reloader {
         let waiting = self.frozen.differences(&config);
         let metrics = self.gateway.metrics();
         let (names, routes) = (Names::of(&config), room::route_texts(&config));
-        // Other listeners in the file than those that are open: which is which, a restart tells.
-        let entrances = (!waiting.contains(&"listen"))
-            .then(|| config.listen.iter().map(entrance::of).collect::<Vec<Entrance>>());
+        let entrances = config.listen.iter().map(entrance::of).collect();
+        let ends = entrance::ends(&config.listen);
         let (before, now) = (self.live.load_full(), self.gateway.clock().now());
         match snapshot(config, metrics, &self.codes, &self.caretaker, Some(&before), now).await {
             Ok(snapshot) => {
                 self.caretaker.take_over(&snapshot.upstreams);
                 self.live.store(Arc::new(snapshot));
-                self.entrances.replace(entrances.into_iter().flatten());
+                self.entrances.replace(entrances);
+                metrics.certificates(&ends);
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
                 metrics.retain_servers(|upstream, server| names.has_server(upstream, server));
+                metrics.sms().retain(&names.providers());
                 let now = self.gateway.clock().now();
                 metrics.reload_succeeded(now);
                 self.gateway.journal().note(Event::new(EventKind::Reload, now));
@@ -122,6 +124,7 @@ struct Names {
     upstreams: Vec<Box<str>>,
     /// With the names of their upstreams.
     servers: Vec<(Box<str>, String)>,
+    providers: Vec<Box<str>>,
 }
 
 impl Names {
@@ -136,6 +139,7 @@ impl Names {
                     upstream.servers.iter().map(|server| (upstream.name.clone(), server.to_string()))
                 })
                 .collect(),
+            providers: config.otp.iter().flat_map(OtpSpec::provider_names).map(Into::into).collect(),
         }
     }
 
@@ -146,6 +150,10 @@ impl Names {
     fn routes(&self) -> Vec<&str> {
         // Requests without a route are counted under a name of their own.
         self.routes.iter().map(|name| &**name).chain(["-"]).collect()
+    }
+
+    fn providers(&self) -> Vec<&str> {
+        self.providers.iter().map(|name| &**name).collect()
     }
 
     fn upstreams(&self) -> Vec<&str> {

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ring::rand::{SecureRandom, SystemRandom};
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,7 +47,7 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         Err(error) => return backend_taken(&options, &error),
     };
     if options.backend_only {
-        return backend_alone(&options, backend, secret);
+        return backend_alone(&options, backend, secret, proof_secret);
     }
     // Only what the shipped file leaves open is filled in; the file itself is run as it stands.
     let environment = environment
@@ -56,7 +55,7 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         .with("TOLLGATE_ADMIN", options.admin.to_string())
         .with("TOLLGATE_UPSTREAM", address.to_string())
         .with("JWT_SECRET", secret.clone())
-        .with("OTP_TOKEN_SECRET", proof_secret);
+        .with("OTP_TOKEN_SECRET", proof_secret.clone());
     let source = Source::new(&options.config, environment);
     let (loaded, runtime) = match prepare(&source) {
         Ok(prepared) => prepared,
@@ -71,7 +70,8 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
             Ok(app) => app,
             Err(error) => return complain(&error, "use --listen ADDRESS or --admin ADDRESS"),
         };
-        tokio::spawn(demo::backend(backend, SecretString::from(secret), std::future::pending()));
+        let secrets = demo::Secrets { tokens: secret.into(), proofs: proof_secret.into() };
+        tokio::spawn(demo::backend(backend, secrets, std::future::pending()));
         let gateway = app.addresses().first().copied().unwrap_or(options.listen);
         let addresses = demo::Addresses { gateway, admin: app.admin_address(), backend: address };
         println!("{}", demo::banner(&addresses));
@@ -87,7 +87,12 @@ fn listen(address: SocketAddr) -> io::Result<(std::net::TcpListener, SocketAddr)
     Ok((listener, address))
 }
 
-fn backend_alone(options: &Options, backend: std::net::TcpListener, secret: String) -> ExitCode {
+fn backend_alone(
+    options: &Options,
+    backend: std::net::TcpListener,
+    secret: String,
+    proof_secret: String,
+) -> ExitCode {
     let runtime = match Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -104,7 +109,11 @@ fn backend_alone(options: &Options, backend: std::net::TcpListener, secret: Stri
             println!("The demo's backend is up: http://{address}");
         }
         // An environment variable lets a gateway in another container check its tokens.
-        let secret = std::env::var("JWT_SECRET").ok().filter(|secret| !secret.is_empty()).unwrap_or(secret);
+        let or = |name: &str, own: String| {
+            std::env::var(name).ok().filter(|secret| !secret.is_empty()).unwrap_or(own).into()
+        };
+        let secrets =
+            demo::Secrets { tokens: or("JWT_SECRET", secret), proofs: or("OTP_TOKEN_SECRET", proof_secret) };
         let (Ok(mut terminate), Ok(mut interrupt)) =
             (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
@@ -117,7 +126,7 @@ fn backend_alone(options: &Options, backend: std::net::TcpListener, secret: Stri
                 _ = interrupt.recv() => {}
             }
         };
-        match demo::backend(backend, SecretString::from(secret), stopped).await {
+        match demo::backend(backend, secrets, stopped).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("the backend stopped: {error}");

@@ -1,16 +1,21 @@
 //! The backend's routes. A trailing slash makes no difference to any of them.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::token::Signer;
 use crate::clock::Clock;
+use crate::decision::time::Timestamp;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
 const USERS: [(&str, &str); 2] = [("demo", "demo"), ("ada", "lovelace")];
@@ -20,12 +25,16 @@ const CODE: &str = "123456";
 #[derive(Clone)]
 struct Backend {
     signer: Signer,
+    proofs: Signer,
+    /// Those that were used and are still good: each is good once.
+    used: Arc<Mutex<HashMap<String, u64>>>,
     clock: Clock,
 }
 
-pub(super) fn router(signer: Signer, clock: Clock) -> Router {
-    let routes: [(&str, MethodRouter<Backend>); 7] = [
+pub(super) fn router(signer: Signer, proofs: Signer, clock: Clock) -> Router {
+    let routes: [(&str, MethodRouter<Backend>); 8] = [
         ("/api/auth/login", post(login)),
+        ("/api/auth/phone-login", post(phone_login)),
         ("/api/auth/request-otp", post(request_otp)),
         ("/api/auth/verify-otp", post(verify_otp)),
         ("/api/auth/password-reset", post(password_reset)),
@@ -40,7 +49,7 @@ pub(super) fn router(signer: Signer, clock: Clock) -> Router {
     router
         .fallback(async || Refusal(StatusCode::NOT_FOUND, "Not found.".to_owned()))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(Backend { signer, clock })
+        .with_state(Backend { signer, proofs, used: Arc::default(), clock })
 }
 
 /// An answer that is not a success, as Django REST framework words it: `{"detail": …}`.
@@ -90,6 +99,28 @@ async fn login(State(backend): State<Backend>, body: Body<Login>) -> Answer {
         return refuse(StatusCode::UNAUTHORIZED, "Invalid username or password.");
     }
     Ok(Json(json!({ "token": backend.signer.issue(&username, backend.clock.now()) })))
+}
+
+#[derive(Deserialize)]
+struct PhoneLogin {
+    proof: String,
+}
+
+/// The gateway's word that somebody has this phone is all that is asked for: signed, for this purpose, for the first time.
+async fn phone_login(State(backend): State<Backend>, body: Body<PhoneLogin>) -> Answer {
+    const USED_MAX: usize = 10_000;
+    let Json(PhoneLogin { proof }) = body?;
+    let now = backend.clock.now();
+    let Some(proven) = backend.proofs.verify_proof(&proof, now).filter(|proven| proven.purpose == "login")
+    else {
+        return refuse(StatusCode::UNAUTHORIZED, "Invalid or expired proof.");
+    };
+    let mut used = backend.used.lock();
+    used.retain(|_, exp| now < Timestamp::from_millis(exp.saturating_mul(1000)));
+    if used.len() >= USED_MAX || used.insert(proven.jti, proven.exp).is_some() {
+        return refuse(StatusCode::UNAUTHORIZED, "This proof was used.");
+    }
+    Ok(Json(json!({ "token": backend.signer.issue(&proven.sub, now) })))
 }
 
 async fn profile(State(backend): State<Backend>, headers: HeaderMap) -> Response {

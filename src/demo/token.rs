@@ -19,6 +19,18 @@ pub(super) struct Claims {
     pub(super) exp: u64,
 }
 
+/// What the gateway says of somebody who had a code.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Proven {
+    /// The phone number.
+    pub(super) sub: String,
+    pub(super) purpose: String,
+    /// Seconds since the Unix epoch.
+    pub(super) exp: u64,
+    /// Names the proof.
+    pub(super) jti: String,
+}
+
 #[derive(Clone)]
 pub(super) struct Signer(hmac::Key);
 
@@ -37,13 +49,24 @@ impl Signer {
 
     /// The claims of a token that was issued here and has not expired.
     pub(super) fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
+        let claims: Claims = serde_json::from_slice(&self.signed(token)?).ok()?;
+        (now < Timestamp::from_millis(claims.exp.saturating_mul(1000))).then_some(claims)
+    }
+
+    /// What a proof of the gateway says that has not expired.
+    pub(super) fn verify_proof(&self, token: &str, now: Timestamp) -> Option<Proven> {
+        let proven: Proven = serde_json::from_slice(&self.signed(token)?).ok()?;
+        (now < Timestamp::from_millis(proven.exp.saturating_mul(1000))).then_some(proven)
+    }
+
+    /// The claims that are signed with this key.
+    fn signed(&self, token: &str) -> Option<Vec<u8>> {
         let (signed, signature) = token.rsplit_once('.')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
         hmac::verify(&self.0, signed.as_bytes(), &signature).ok()?;
         // A good signature speaks for the header too: nothing else is ever signed with this key.
         let (_, claims) = signed.split_once('.')?;
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-        (now < Timestamp::from_millis(claims.exp.saturating_mul(1000))).then_some(claims)
+        URL_SAFE_NO_PAD.decode(claims).ok()
     }
 }
 

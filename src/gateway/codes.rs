@@ -38,7 +38,7 @@ impl Gateway {
         }
         let body = self.read_codes_body(route, codes, exchange, seen).await?;
         let task = self.ask(otp, route, codes, &body, exchange, seen).await.map_err(Refusal::Otp)?;
-        seen.destination = task.destination().map(Into::into);
+        seen.destination = task.destination();
         if task.is_told_again() {
             seen.task = Some(task);
             return Ok(Permit::exempt());

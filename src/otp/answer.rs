@@ -5,22 +5,25 @@ use serde_json::{Value, json};
 
 use crate::decision::otp::OtpFault;
 
-/// An answer in JSON. It holds no destination that is not masked; a code only where the operator exposes it.
+/// An answer. It holds no destination that is not masked; a code only where the operator exposes it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: StatusCode,
-    /// Empty where there is nothing to say.
+    /// A media type (RFC 9110 §8.3.1).
+    pub content_type: &'static str,
     pub body: String,
 }
 
+const JSON: &str = "application/json";
+
 impl Answer {
     pub(super) fn json(status: StatusCode, body: &Value) -> Answer {
-        Answer { status, body: body.to_string() }
+        Answer { status, content_type: JSON, body: body.to_string() }
     }
 
-    /// What a provider is told whose receipt was taken.
-    pub(super) fn empty() -> Answer {
-        Answer { status: StatusCode::NO_CONTENT, body: String::new() }
+    /// What a provider is told whose receipt was taken: some report again until they read this.
+    pub(super) fn taken() -> Answer {
+        Answer { status: StatusCode::OK, content_type: "text/plain", body: "OK".to_owned() }
     }
 
     /// As it is kept for the same `Idempotency-Key`.
@@ -31,7 +34,7 @@ impl Answer {
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Answer> {
         let (status, body) = bytes.split_first_chunk::<2>()?;
         let status = StatusCode::from_u16(u16::from_be_bytes(*status)).ok()?;
-        Some(Answer { status, body: std::str::from_utf8(body).ok()?.to_owned() })
+        Some(Answer { status, content_type: JSON, body: std::str::from_utf8(body).ok()?.to_owned() })
     }
 }
 

@@ -16,7 +16,7 @@ use super::spec::Countries;
 use super::wish::SendOrder;
 use crate::journal::{Event, EventKind, Identifier};
 use crate::sms::dispatch::{Delivered, Order, Try};
-use crate::sms::{DeliveryState, Fault, Outcome};
+use crate::sms::{Channel, DeliveryState, Fault, Outcome};
 
 /// How many messages are under way at once, in this process.
 const UNDER_WAY_MAX: u32 = 1024;
@@ -105,6 +105,7 @@ impl Otp {
         };
         let (delivered, told) = tokio::join!(deliver, self.write_down(order, card, notes));
         self.tell(order, delivered, &told);
+        self.lasting.note_spending(self.lasting.clock.now()).await;
     }
 
     /// So that a receipt that comes at once finds what it is about. What was tried, in a few words each.
@@ -117,6 +118,10 @@ impl Otp {
         let mut told = Vec::new();
         while let Some(Tried { delivery, words }) = notes.recv().await {
             told.push(words);
+            if !delivery.message_id.is_empty() && order.subject.channel == Channel::Email {
+                let link = Link { slot: order.slot, nonce: card.nonce, attempt: delivery.attempt };
+                self.lasting.letters.remember(&delivery.provider, &delivery.message_id, link);
+            }
             let now = self.lasting.clock.now();
             if let Err(fault) = self.lasting.desk.note(order.slot, card.nonce, delivery, now).await {
                 tracing::debug!(?fault, "what became of a code could not be kept");

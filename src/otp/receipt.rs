@@ -1,5 +1,7 @@
 //! What became of a message: what providers report, and what clients may know of it.
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use serde_json::json;
 
@@ -16,8 +18,8 @@ use crate::sms::DeliveryState;
 impl Otp {
     /// Takes what a provider reports. Twice the same, something older or something of nobody changes nothing.
     pub async fn take_receipt(&self, order: &ReceiptOrder, now: Timestamp) -> Result<Answer, OtpFault> {
-        let ReceiptOrder { provider, link, reports } = order;
-        for report in reports {
+        let ReceiptOrder { provider, reports } = order;
+        for (link, report) in reports {
             let delivery = Delivery {
                 attempt: link.attempt,
                 provider: provider.clone(),
@@ -35,13 +37,19 @@ impl Otp {
                 Noted::Unchanged | Noted::Unknown => {}
             }
         }
-        Ok(Answer::empty())
+        Ok(Answer::taken())
     }
 
     /// Whether a code is on its way.
-    pub async fn status(&self, slot: Slot, nonce: Nonce, now: Timestamp) -> Result<Answer, OtpFault> {
+    pub async fn status(
+        self: &Arc<Otp>,
+        slot: Slot,
+        nonce: Nonce,
+        now: Timestamp,
+    ) -> Result<Answer, OtpFault> {
         let card = self.lasting.desk.look(slot, nonce, now).await?.ok_or(OtpFault::NotFound)?;
         let subject = self.keys.unseal(&card.sealed, slot).ok_or(OtpFault::NotFound)?;
+        self.enquire(slot, &card, now);
         let body = json!({
             "id": keys::id(slot, nonce),
             "to": masked(&subject.destination),

@@ -17,7 +17,7 @@ use super::spec::{Exposure, FraudMode};
 use super::wish::{ANSWERS_KEPT, SendOrder};
 use crate::decision::key::KeyHash;
 use crate::decision::otp::OtpFault;
-use crate::decision::time::Timestamp;
+use crate::decision::time::{Span, Timestamp};
 use crate::journal::{Event, EventKind, Identifier};
 
 /// A code that is kept, and not sent yet.
@@ -75,7 +75,7 @@ impl Otp {
             "to": masked(&order.subject.destination),
             "channel": order.subject.channel.word(),
             "expires_in": now.until(card.expires_at).ceil_secs(),
-            "resend_in": resend_at.map_or(0, |at| now.until(at).ceil_secs()),
+            "resend_in": resend_at.map_or(0, |at| wait(now, at)),
             "attempts_left": card.attempts_max.saturating_sub(card.attempts),
         });
         let code = self.keys.code(&order.subject, &id, &card.seed, self.rules.length);
@@ -133,4 +133,10 @@ impl Otp {
             FraudMode::Enforce | FraudMode::Monitor | FraudMode::Off => Ok(()),
         }
     }
+}
+
+/// In whole seconds. Counters round their times up to a millisecond, and this takes longer than that to be read.
+fn wait(now: Timestamp, until: Timestamp) -> u64 {
+    const ROUNDED_UP: Span = Span::from_millis(1);
+    now.plus(ROUNDED_UP).until(until).ceil_secs()
 }

@@ -33,6 +33,13 @@ pub struct OtpSpec {
     pub mailers: Vec<ProviderSpec>,
 }
 
+impl OtpSpec {
+    /// Of all channels.
+    pub fn provider_names(&self) -> impl Iterator<Item = &str> {
+        self.providers.iter().chain(&self.mailers).map(|provider| &*provider.name)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeRules {
     /// Digits, 4 to 10.

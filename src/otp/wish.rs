@@ -11,12 +11,14 @@ use super::card::{Nonce, Slot};
 use super::claims::Claim;
 use super::code;
 use super::keys::{self, Link, Subject};
+use super::letters::FIXED_TOKEN;
 use super::phone::{Phone, PhoneFault};
 use super::{DeskFault, Otp};
 use crate::decision::body::Fields;
-use crate::decision::key::{FieldPath, KeyHash};
+use crate::decision::key::{FieldPath, Form, KeyHash};
 use crate::decision::otp::{Operation, OtpFault};
 use crate::decision::time::{Span, Timestamp};
+use crate::decision::value::normalise;
 use crate::sms::mail::Address;
 use crate::sms::{Channel, ReceiptFault, ReceiptRequest, Report};
 
@@ -75,8 +77,8 @@ pub struct VerifyOrder {
 /// What a provider reports, and believably.
 pub struct ReceiptOrder {
     pub(super) provider: Box<str>,
-    pub(super) link: Link,
-    pub(super) reports: Vec<Report>,
+    /// Each with the attempt that it is about.
+    pub(super) reports: Vec<(Link, Report)>,
 }
 
 /// A repeated request is told the same for a day.
@@ -99,11 +101,11 @@ impl fmt::Debug for Task {
 }
 
 impl Task {
-    /// Where the code goes or went: what limits by destination count by.
-    pub fn destination(&self) -> Option<&str> {
+    /// Where the code goes or went, in the one spelling that limits by destination count by: `a+1@` and `a+2@` are one mailbox.
+    pub fn destination(&self) -> Option<Box<str>> {
         match self {
-            Task::Send(order) => Some(&order.subject.destination),
-            Task::Verify(order) => order.destination.as_deref(),
+            Task::Send(order) => Some(counted_as(&order.subject.destination)),
+            Task::Verify(order) => order.destination.as_deref().map(counted_as),
             Task::Status { .. } | Task::Receipt(_) | Task::Jwks | Task::Again(_) => None,
         }
     }
@@ -200,8 +202,11 @@ impl Otp {
 
     fn ask_by_receipt(&self, wish: &Wish<'_>) -> Result<Task, OtpFault> {
         let provider = (wish.param)("provider").ok_or(OtpFault::NotFound)?;
-        let link = (wish.param)("token").and_then(|token| self.keys.read_link(&token));
-        let link = link.ok_or(OtpFault::NotFound)?;
+        let token = (wish.param)("token").ok_or(OtpFault::NotFound)?;
+        let link = match &*token {
+            FIXED_TOKEN => None,
+            token => Some(self.keys.read_link(token).ok_or(OtpFault::NotFound)?),
+        };
         let url = self.public_url.as_ref().ok_or(OtpFault::NotFound)?;
         let mark = if wish.query.is_empty() { "" } else { "?" };
         let url = format!("{}{}{mark}{}", url.to_string().trim_end_matches('/'), wish.path, wish.query);
@@ -215,7 +220,12 @@ impl Otp {
         };
         match self.dispatcher.receipts(&provider, &request) {
             Ok(reports) => {
-                Ok(Task::Receipt(Box::new(ReceiptOrder { provider: provider.into(), link, reports })))
+                let reports = reports.into_iter().filter_map(|report| {
+                    let link = link.or_else(|| self.lasting.letters.link(&provider, &report.message_id))?;
+                    Some((link, report))
+                });
+                let reports = reports.collect();
+                Ok(Task::Receipt(Box::new(ReceiptOrder { provider: provider.into(), reports })))
             }
             Err(ReceiptFault::None) => Err(OtpFault::NotFound),
             Err(fault @ (ReceiptFault::Unsigned | ReceiptFault::Forged | ReceiptFault::Stale)) => {
@@ -241,7 +251,8 @@ impl Otp {
                 }
                 let email = email.ok_or_else(|| request("`email` is missing."))?;
                 let address = Address::parse(email).map_err(|_| OtpFault::Email)?;
-                Ok((address.as_str().into(), None))
+                // Hosts that tell A@ from a@ are a story; people who type either are not.
+                Ok((address.as_str().to_lowercase().into(), None))
             }
             Channel::Sms | Channel::Voice | Channel::Whatsapp => {
                 if email.is_some() {
@@ -307,6 +318,17 @@ impl<'a> Wish<'a> {
         }
         Ok(Some(locale.replace('_', "-").into()))
     }
+}
+
+fn counted_as(destination: &str) -> Box<str> {
+    if !destination.contains('@') {
+        return destination.into();
+    }
+    // An address that was accepted has nothing that could not be read.
+    normalise(Form::Email, destination)
+        .ok()
+        .flatten()
+        .map_or_else(|| destination.into(), |mailbox| mailbox.into())
 }
 
 fn request(detail: &str) -> OtpFault {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{COOKIE, HOST};
-use http::{HeaderValue, Version};
+use http::{HeaderValue, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::http::RequestHeader;
@@ -18,6 +18,8 @@ const STREAMS_MAX: u32 = 100;
 /// A request's fields, decoded, bytes. What is larger is answered 431 by the library, which also ends a connection
 /// whose CONTINUATION frames go on past it.
 const HEADER_LIST_MAX: u32 = 64 * 1024;
+/// Fields of a request, cookies counted as one. As bytes they might be two thousand, which no backend takes.
+const FIELDS_MAX: usize = 100;
 /// What clients may send ahead of what we took in: a stream, and a connection, bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -59,6 +61,9 @@ pub(super) fn server_options() -> HttpServerOptions {
 ///
 /// The authority goes into `Host`, for a new target would lose it. Cookies, which may come one a field, become
 /// one field (RFC 9113 §8.2.3).
+///
+/// # Errors
+/// 431 for too many fields.
 pub(super) fn settle(request: &mut RequestHeader) -> pingora::Result<()> {
     if request.version != Version::HTTP_2 {
         return Ok(());
@@ -71,6 +76,10 @@ pub(super) fn settle(request: &mut RequestHeader) -> pingora::Result<()> {
     if crumbs.len() > 1 {
         let whole = field(&crumbs.join(&b"; "[..]))?;
         request.insert_header(COOKIE, whole)?;
+    }
+    if request.headers.len() > FIELDS_MAX {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.as_u16();
+        return Err(Error::explain(ErrorType::HTTPStatus(status), "too many fields"));
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! A Pingora session as the gateway sees it.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Method;
@@ -13,14 +14,17 @@ use crate::gateway::{BodyUnread, Exchange, Head};
 pub(super) struct Arrival<'s> {
     session: &'s mut Session,
     peer: IpAddr,
+    client_cert: Option<Arc<str>>,
 }
 
 impl<'s> Arrival<'s> {
     pub(super) fn new(session: &'s mut Session) -> Arrival<'s> {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
         spell_method(session);
+        let client_cert = wire::connection_of(session).and_then(|connection| connection.client_cert.clone());
         // Every connection knows its peer; one that does not is counted as nobody's.
-        Arrival { peer: peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), session }
+        let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        Arrival { session, peer, client_cert }
     }
 
     /// Who is at the other end of the connection.
@@ -49,7 +53,7 @@ impl Exchange for Arrival<'_> {
             authority: header.uri.authority().map(|authority| authority.as_str()),
             headers: &header.headers,
             peer: self.peer,
-            client_cert: wire::connection_of(self.session).and_then(|one| one.client_cert.as_deref()),
+            client_cert: self.client_cert.as_deref(),
         }
     }
 

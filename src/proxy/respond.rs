@@ -117,7 +117,8 @@ pub(super) async fn answer(
             fields.insert(header.name(), value);
         });
     }
-    let answer = Answer { status: answer.status, content_type: JSON, body: answer.body.into() };
+    let otp::Answer { status, content_type, body } = answer;
+    let answer = Answer { status, content_type: HeaderValue::from_static(content_type), body: body.into() };
     write(session, answer, fields, &rules.cors).await
 }
 

@@ -42,7 +42,7 @@ pub(super) struct Connection {
     /// The way that it came in by.
     pub(super) entrance: Arc<Entrance>,
     /// Whom the client's certificate names, which was verified.
-    pub(super) client_cert: Option<Box<str>>,
+    pub(super) client_cert: Option<Arc<str>>,
     pub(super) activity: Activity,
     pub(super) resets: h2::Resets,
 }

@@ -59,6 +59,7 @@ struct Inner {
     webhook: WebhookMetrics,
     sms: SmsMetrics,
     suspicions: Family<IntCounter, 2>,
+    certificates: Family<IntGauge, 1>,
 }
 
 /// The reloads of one result.
@@ -139,6 +140,13 @@ impl Metrics {
                 ["key", "mode"],
                 IntCounter::with_opts,
             )?,
+            certificates: Family::new(
+                &registry,
+                "tollgate_certificate_end_timestamp_seconds",
+                "When the first of a listener's certificates ends, seconds since the epoch.",
+                ["listener"],
+                IntGauge::with_opts,
+            )?,
             registry: registry.clone(),
         };
         register_process(&registry)?;
@@ -208,6 +216,15 @@ impl Metrics {
     /// Drops the series of servers that are not kept, by upstream and server.
     pub fn retain_servers(&self, is_kept: impl Fn(&str, &str) -> bool) {
         self.0.upstreams.retain_servers(is_kept);
+    }
+
+    /// When the first certificate of each listener with TLS ends, by its address, seconds since the epoch.
+    pub fn certificates(&self, ends: &[(String, u64)]) {
+        let listeners: Vec<&str> = ends.iter().map(|(listener, _)| listener.as_str()).collect();
+        self.0.certificates.retain(&listeners);
+        for (listener, ends_at_s) in ends {
+            self.0.certificates.child([listener]).set(i64::try_from(*ends_at_s).unwrap_or(i64::MAX));
+        }
     }
 
     /// All requests of the routes that there are, and how many of them were refused.

@@ -62,6 +62,18 @@ fn certificates_are_chosen_by_name() {
 }
 
 #[test]
+fn the_first_end_of_a_certificate_is_known() {
+    let one = made(&["a.example"], &[]);
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let chain = params.self_signed(&key).unwrap().pem();
+    let sooner = Made { chain, key: key.serialize_pem().into() };
+    let tls = ServerTls::new(vec![certificate(&one), certificate(&sooner)], None).unwrap();
+    assert_eq!(tls.ends_at_s(), 2_208_988_800);
+}
+
+#[test]
 fn what_is_wrong_is_told_without_the_key() {
     let one = made(&["a.example"], &[]);
     let other = made(&["a.example"], &[]);

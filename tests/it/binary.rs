@@ -191,7 +191,9 @@ async fn the_demo_does_what_its_banner_says() {
     demo.stdout.line_with("Ctrl-C stops it").await;
     let banner = demo.stdout.text();
     let lines: Vec<&str> = banner.lines().filter(|line| line.contains("curl ")).collect();
-    let [otp, login, profile, guess] = lines.as_slice() else { panic!("four curl lines:\n{banner}") };
+    let [otp, login, profile, send, verify, phone_login, guess] = lines.as_slice() else {
+        panic!("seven curl lines:\n{banner}")
+    };
 
     assert!(otp.contains("for i in 1 2 3"), "{otp}");
     let otp = Curl::parse(otp, "");
@@ -215,6 +217,19 @@ async fn the_demo_does_what_its_banner_says() {
     let own = Curl::parse(profile, &token).send().await;
     assert_eq!((own.status, own.headers.get("x-ratelimit-limit")), (200, Some("100")));
     assert_eq!(own.json()["username"], "demo");
+    let id = Curl::parse(send, "").send().await.json()["id"].as_str().unwrap().to_owned();
+    let line = demo.stdout.line_with("tollgate::console").await;
+    let (_, text) = line.split_once(r#""text":""#).expect("the text of the message");
+    let code: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let proven = Curl::parse(&verify.replace("$ID", &id).replace("$CODE", &code), "").send().await;
+    assert_eq!(proven.status, 200, "{}", proven.text());
+    let proof = proven.text().split('"').nth(3).unwrap().to_owned();
+    let by_phone = phone_login.replace("$PROOF", &proof);
+    let logged_in = Curl::parse(&by_phone, "").send().await;
+    assert_eq!(logged_in.status, 200, "{}", logged_in.text());
+    let token = logged_in.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(Curl::parse(profile, &token).send().await.json()["username"], "+14155550123");
+    assert_eq!(Curl::parse(&by_phone, "").send().await.status, 401, "a proof is good once");
     assert!(guess.contains("for i in 1 2 3 4 5 6"), "{guess}");
     let mut guesses = Vec::new();
     for number in ["1", "2", "3", "4", "5", "6"] {

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -19,10 +18,14 @@ async fn demo() -> Demo {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let served = tokio::spawn(tollgate::demo::backend(listener, SecretString::from("a secret"), async {
+    let served = tokio::spawn(tollgate::demo::backend(listener, secrets(), async {
         stopped.await.unwrap();
     }));
     Demo { addr, stop, served }
+}
+
+fn secrets() -> tollgate::demo::Secrets {
+    tollgate::demo::Secrets { tokens: "a secret".into(), proofs: "a secret of proofs".into() }
 }
 
 async fn post(addr: SocketAddr, path: &str, body: &str) -> Answer {

@@ -146,6 +146,9 @@ async fn new_files_are_shown_to_new_connections_and_old_ones_live_on() {
     let mut old = site.h2().await;
     old.get("/").await;
 
+    let end = "tollgate_certificate_end_timestamp_seconds{listener=\"127.0.0.1:0\"}";
+    assert!(site.gateway.metric(end).await > 1e10);
+
     let renewed = site.authority.issue(&["a.example"], "renewed");
     replace(&site.path().join("a.pem"), &renewed.cert);
     // For as long as the key is that of the old one, the two do not fit, and the old pair stays.
@@ -315,7 +318,9 @@ async fn all_but_the_address_of_a_listener_changes_without_a_restart() {
     let mut old = Client::connect(site.gateway.address).await;
     assert_eq!(old.request("GET", "/").send().await.status, 200);
     let text = std::fs::read_to_string(site.gateway.config()).unwrap();
-    replace(site.gateway.config(), &text.replacen("{ address: 127.0.0.1:0 }", ONE_PAIR, 1));
+    // Also where one more listener waits for a restart.
+    let more = format!("{{ address: 127.0.0.1:1 }}, {ONE_PAIR}");
+    replace(site.gateway.config(), &text.replacen("{ address: 127.0.0.1:0 }", &more, 1));
     site.gateway.reloaded("ok", 2).await;
     assert_eq!(site.h2().await.get("/").await.status, StatusCode::OK);
     // Who is in already stays as it came.

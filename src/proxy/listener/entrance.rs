@@ -35,23 +35,29 @@ impl Entrance {
     }
 }
 
-/// The entrances of all listeners, in the order of the file. A reload exchanges what is behind them.
+/// The entrances of all listeners, in the order of the file, by the address that the file has for them. A reload
+/// exchanges what is behind them.
 #[derive(Debug)]
-pub struct Entrances(Box<[ArcSwap<Entrance>]>);
+pub struct Entrances(Box<[(SocketAddr, ArcSwap<Entrance>)]>);
 
 impl Entrances {
-    pub fn new(entrances: impl IntoIterator<Item = Entrance>) -> Entrances {
-        Entrances(entrances.into_iter().map(ArcSwap::from_pointee).collect())
+    pub fn new(entrances: impl IntoIterator<Item = (SocketAddr, Entrance)>) -> Entrances {
+        let place = |(address, entrance)| (address, ArcSwap::from_pointee(entrance));
+        Entrances(entrances.into_iter().map(place).collect())
     }
 
-    /// New connections come in by these; those that are open stay as they are. In the order of the listeners.
-    pub fn replace(&self, entrances: impl IntoIterator<Item = Entrance>) {
-        for (place, entrance) in self.0.iter().zip(entrances) {
-            place.store(Arc::new(entrance));
+    /// New connections come in by these; those that are open stay as they are, and so do listeners that are not
+    /// among these. What has no listener yet gets none.
+    pub fn replace(&self, mut entrances: Vec<(SocketAddr, Entrance)>) {
+        for (address, place) in &self.0 {
+            // Several may ask for a port of the system's choice: they are told apart by their order.
+            if let Some(index) = entrances.iter().position(|(of, _)| of == address) {
+                place.store(Arc::new(entrances.remove(index).1));
+            }
         }
     }
 
     pub(super) fn now(&self, index: usize) -> Option<Arc<Entrance>> {
-        self.0.get(index).map(ArcSwap::load_full)
+        self.0.get(index).map(|(_, place)| place.load_full())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -22,7 +23,7 @@ pub(super) struct Opened {
     /// Who is at the other end, or whom that one speaks for.
     pub(super) peer: SocketAddr,
     /// Whom the client's certificate names.
-    pub(super) client_cert: Option<Box<str>>,
+    pub(super) client_cert: Option<Arc<str>>,
 }
 
 /// Why HTTP never began.
@@ -69,7 +70,7 @@ async fn agree(
     };
     let stream = TlsAcceptor::from(tls.config()).accept(socket).await.map_err(OpeningFault::Tls)?;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let client_cert = shown.and_then(tls::subject);
+    let client_cert = shown.and_then(tls::subject).map(Arc::from);
     Ok(Opened { link: Link::Tls(Box::new(stream)), peer, client_cert })
 }
 

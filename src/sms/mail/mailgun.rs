@@ -13,21 +13,19 @@ use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::{
-    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, FORM, Letter, MailFault, Sender, address, document,
-    last, refused, replies, text, word,
+    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, FORM, Letter, MailFault, Sender, accepted, address,
+    as_id, document, id, last, refused, replies, text, word,
 };
 use crate::decision::time::Timestamp;
 use crate::http_client::{HttpClient, HttpUrl, Response};
 use crate::sms::spec::MailgunSpec;
 use crate::sms::{
-    Accepted, Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest,
-    Refused, Report, SmsSender, api,
+    Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest, Refused,
+    Report, SmsSender, api,
 };
 
 /// Tokens that are remembered, so that nobody reports twice by one: those of five minutes, at three a second.
 const TOKENS_MAX: usize = 1000;
-/// `20260203192638.000be97f99f8cea1@example.com`
-const ID_BYTES_MAX: usize = 256;
 
 /// One domain.
 pub(in crate::sms) struct Mailgun {
@@ -152,7 +150,7 @@ impl SmsSender for Mailgun {
         within: Duration,
         _now: Timestamp,
     ) -> Result<Report, LookUpFault> {
-        if message_id.is_empty() || message_id.len() > ID_BYTES_MAX {
+        if as_id(message_id).is_none() {
             return Err(LookUpFault::Unknown);
         }
         let query = [("message-id", message_id.to_owned()), ("limit", "25".to_owned())];
@@ -178,14 +176,8 @@ impl SmsSender for Mailgun {
 fn outcome(answer: &Response) -> Outcome {
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     match answer.status.as_u16() {
-        200 => match text(&document, "/id") {
-            // Events have it without the angle brackets.
-            Some(id) => Outcome::Accepted(Accepted {
-                message_id: id.trim_matches(['<', '>']).into(),
-                ..Accepted::default()
-            }),
-            None => api::unclear(),
-        },
+        // Events have it without the angle brackets.
+        200 => accepted(id(&document, "/id")),
         400 => {
             let message = word(&document, "/message");
             // Not verified: free texts, matched loosely.
@@ -203,7 +195,7 @@ fn outcome(answer: &Response) -> Outcome {
 }
 
 fn report(event: &Value) -> Option<Report> {
-    let id = text(event, "/message/headers/message-id")?;
+    let message_id = id(event, "/message/headers/message-id")?;
     let (state, refused) = match text(event, "/event")? {
         "accepted" | "stored" => (DeliveryState::Queued, None),
         "delivered" => (DeliveryState::Delivered, None),
@@ -214,7 +206,7 @@ fn report(event: &Value) -> Option<Report> {
         "rejected" => (DeliveryState::Rejected, refused(Fault::Route, "rejected")),
         _ => return None,
     };
-    Some(Report { message_id: id.trim_matches(['<', '>']).into(), state, refused, price: None })
+    Some(Report { message_id, state, refused, price: None })
 }
 
 fn failed(event: &Value) -> Refused {

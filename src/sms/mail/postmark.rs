@@ -14,15 +14,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::{
-    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, JSON, Letter, MailFault, Sender, document, last,
-    refused, text,
+    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, JSON, Letter, MailFault, Sender, accepted, document,
+    id, last, refused, text,
 };
 use crate::decision::time::Timestamp;
 use crate::http_client::{HttpClient, HttpUrl, Response};
 use crate::sms::spec::MailApiSpec;
 use crate::sms::{
-    Accepted, Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest,
-    Refused, Report, SmsSender, api,
+    Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest, Refused,
+    Report, SmsSender, api,
 };
 
 const TOKEN: HeaderName = HeaderName::from_static("x-postmark-server-token");
@@ -167,10 +167,7 @@ fn outcome(answer: &Response) -> Outcome {
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let code = document.pointer("/ErrorCode").and_then(Value::as_u64);
     match (answer.status.as_u16(), code) {
-        (200, Some(0)) => match text(&document, "/MessageID") {
-            Some(id) => Outcome::Accepted(Accepted { message_id: id.into(), ..Accepted::default() }),
-            None => api::unclear(),
-        },
+        (200, Some(0)) => accepted(id(&document, "/MessageID")),
         (200, None) => api::unclear(),
         (200 | 401 | 422, Some(code)) => {
             let fault = match code {
@@ -194,14 +191,14 @@ fn outcome(answer: &Response) -> Outcome {
 }
 
 fn report(event: &Value) -> Option<Report> {
-    let id = text(event, "/MessageID")?;
+    let message_id = id(event, "/MessageID")?;
     let (state, refused) = match text(event, "/RecordType")? {
         "Delivery" => (DeliveryState::Delivered, None),
         "Open" | "Click" => (DeliveryState::Read, None),
         "Bounce" => bounced(text(event, "/Type").unwrap_or_default())?,
         _ => return None,
     };
-    Some(Report { message_id: id.into(), state, refused, price: None })
+    Some(Report { message_id, state, refused, price: None })
 }
 
 /// What a kind of bounce means; nothing if the letter may have arrived.

@@ -14,15 +14,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use super::{
-    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, JSON, Letter, MailFault, Sender, document, refused,
-    text, word,
+    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, JSON, Letter, MailFault, Sender, accepted, document,
+    id, refused, text, word,
 };
 use crate::decision::time::Timestamp;
 use crate::http_client::{HttpClient, HttpUrl, Response, bearer};
 use crate::sms::spec::MailApiSpec;
 use crate::sms::{
-    Accepted, Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest,
-    Refused, Report, SmsSender, api,
+    Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest, Refused,
+    Report, SmsSender, api,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -115,10 +115,10 @@ impl SmsSender for Resend {
 
     fn receipts(&self, request: &ReceiptRequest<'_>) -> Result<Vec<Report>, ReceiptFault> {
         let key = self.webhooks.as_ref().ok_or(ReceiptFault::None)?;
-        let id = api::signed_by(request.headers, &WEBHOOK_ID)?;
+        let webhook = api::signed_by(request.headers, &WEBHOOK_ID)?;
         let timestamp = api::signed_by(request.headers, &WEBHOOK_TIMESTAMP)?;
         let signatures = api::signed_by(request.headers, &WEBHOOK_SIGNATURE)?;
-        let signed = [format!("{id}.{timestamp}.").as_bytes(), request.body].concat();
+        let signed = [format!("{webhook}.{timestamp}.").as_bytes(), request.body].concat();
         // Several, while a secret is being changed; those of other versions are not for us.
         let signatures = signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1,"));
         if !api::any_verifies(key, &signed, signatures) {
@@ -129,7 +129,7 @@ impl SmsSender for Resend {
         let data = event.pointer("/data").unwrap_or(&Value::Null);
         let kind = text(&event, "/type").and_then(|kind| kind.strip_prefix("email.")).unwrap_or_default();
         let report = step(kind, data).and_then(|(state, refused)| {
-            let message_id = text(data, "/email_id")?.into();
+            let message_id = id(data, "/email_id")?;
             Some(Report { message_id, state, refused, price: None })
         });
         Ok(report.into_iter().collect())
@@ -140,10 +140,7 @@ fn outcome(answer: &Response) -> Outcome {
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let status = answer.status.as_u16();
     if status == 200 {
-        return match text(&document, "/id") {
-            Some(id) => Outcome::Accepted(Accepted { message_id: id.into(), ..Accepted::default() }),
-            None => api::unclear(),
-        };
+        return accepted(id(&document, "/id"));
     }
     let name = text(&document, "/name").filter(|name| api::is_word(name)).unwrap_or_default();
     let fault = match (status, name) {

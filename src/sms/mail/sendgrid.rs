@@ -13,8 +13,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use super::{
-    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, JSON, Letter, MailFault, Sender, document, refused,
-    replies, text, word,
+    AUTO_GENERATED, AUTO_SUBMITTED, Account, CHANNELS, JSON, Letter, MailFault, Sender, as_id, document, id,
+    refused, replies, text, word,
 };
 use crate::decision::time::Timestamp;
 use crate::http_client::{HttpClient, HttpUrl, Response, bearer};
@@ -146,11 +146,11 @@ impl SmsSender for SendGrid {
 fn outcome(answer: &Response, now: Timestamp) -> Outcome {
     match answer.status.as_u16() {
         202 => {
-            let id = answer.headers.get(MESSAGE_ID).and_then(|id| id.to_str().ok());
-            Outcome::Accepted(Accepted { message_id: id.unwrap_or_default().into(), ..Accepted::default() })
+            let id = answer.headers.get(MESSAGE_ID).and_then(|id| as_id(id.to_str().ok()?));
+            Outcome::Accepted(Accepted { message_id: id.unwrap_or_default(), ..Accepted::default() })
         }
-        // What is valid but not sent: the account is in sandbox mode.
-        200 => Outcome::Refused(api::refused(Fault::Provider, "sandbox", answer)),
+        // Valid but not sent, says the documentation of the sandbox; somebody in between may say it too.
+        200 => Outcome::Refused(api::refused(Fault::Ambiguous, "sandbox", answer)),
         400 => {
             let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             let field = text(&document, "/errors/0/field").unwrap_or_default();
@@ -180,7 +180,7 @@ fn reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 /// What an event says of its message; nothing if it is no step on a message's way.
 fn report(event: &Value) -> Option<Report> {
     // Behind the name from the answer stand the machine that sent it and more: `….filter0001.…`, `….recvd-…`.
-    let id = text(event, "/sg_message_id")?;
+    let id = id(event, "/sg_message_id")?;
     let end = [".filter", ".recvd"].iter().filter_map(|mark| id.find(mark)).min().unwrap_or(id.len());
     let status = text(event, "/status").unwrap_or_default();
     let (state, refused) = match text(event, "/event")? {

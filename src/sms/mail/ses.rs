@@ -14,15 +14,16 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    AUTO_GENERATED, AUTO_SUBMITTED, CHANNELS, JSON, Letter, MailFault, Sender, last, refused, told, word,
+    AUTO_GENERATED, AUTO_SUBMITTED, CHANNELS, JSON, Letter, MailFault, Sender, accepted, id, last, refused,
+    told, word,
 };
 use crate::decision::time::Timestamp;
 use crate::http_client::{HttpClient, HttpUrl, Response};
 use crate::sms::sigv4::{self, Unsigned};
 use crate::sms::spec::{AwsCredentials, SesSpec};
 use crate::sms::{
-    Accepted, Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest,
-    Refused, Report, SmsSender, api,
+    Channel, DeliveryState, Fault, LookUpFault, Outbound, Outcome, ReceiptFault, ReceiptRequest, Refused,
+    Report, SmsSender, api,
 };
 
 const SERVICE: &str = "ses";
@@ -153,10 +154,7 @@ fn step(event: &Value) -> Option<(DeliveryState, Option<Refused>)> {
 fn outcome(answer: &Response) -> Outcome {
     let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     if answer.status.as_u16() == 200 {
-        return match super::text(&document, "/MessageId") {
-            Some(id) => Outcome::Accepted(Accepted { message_id: id.into(), ..Accepted::default() }),
-            None => api::unclear(),
-        };
+        return accepted(id(&document, "/MessageId"));
     }
     // `BadRequestException:http://…` in the header, `namespace#BadRequestException` in the body.
     let header = answer.headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());

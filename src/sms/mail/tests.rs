@@ -1,5 +1,6 @@
 use super::*;
 use crate::decision::time::Timestamp;
+use crate::sms::spec::{MailApiSpec, MailgunSpec, SmtpSpec};
 
 fn mailbox(name: Option<&str>, address: &str) -> Mailbox {
     Mailbox { name: name.map(Box::from), address: address.into() }
@@ -69,4 +70,51 @@ fn no_header_holds_a_line_break_and_no_subject_the_code() {
     for reference in ["", "a b", "a\r\nx: y"] {
         assert_eq!(unsendable(|m| m.reference = reference).as_deref(), Some("reference"), "{reference}");
     }
+}
+
+#[test]
+fn what_cannot_work_is_told_before_anything_is_sent() {
+    let client = || Arc::new(HttpClient::new(Duration::from_secs(1)));
+    let base_url = HttpUrl::parse("https://api.example.com").unwrap();
+    let spec = |key: &str, hook: &str| MailApiSpec {
+        base_url: base_url.clone(),
+        api_key: key.into(),
+        from: mailbox(None, "no-reply@example.com"),
+        webhook_secret: Some(hook.into()),
+    };
+    let is_hook = |fault: Option<MailFault>| matches!(fault, Some(MailFault::WebhookSecret(_)));
+    let sendgrid = |key: &str, hook: &str| sendgrid::SendGrid::new("it", &spec(key, hook), client()).err();
+    for hook in ["", "secret", "AAAA", "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE"] {
+        assert!(is_hook(sendgrid("key", hook)), "{hook}");
+    }
+    assert_eq!(sendgrid("two\nlines", "").map(|fault| fault.to_string().contains("key")), Some(true));
+    let resend = |hook: &str| resend::Resend::new("it", &spec("key", hook), client()).err();
+    for hook in ["", "whsec_", "whsec_!", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+        assert!(is_hook(resend(hook)), "{hook}");
+    }
+    assert_eq!(resend("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), None);
+    let postmark = |hook: &str| postmark::Postmark::new("it", &spec("key", hook), client()).err();
+    for hook in ["", "user", "user:", ":password"] {
+        assert!(is_hook(postmark(hook)), "{hook}");
+    }
+    assert_eq!(postmark("user:password"), None);
+    let mailgun = |domain: &str| {
+        let spec = MailgunSpec {
+            base_url: base_url.clone(),
+            domain: domain.into(),
+            api_key: "key".into(),
+            from: mailbox(None, "no-reply@example.com"),
+            webhook_secret: None,
+        };
+        mailgun::Mailgun::new("it", &spec, client()).err()
+    };
+    for domain in ["", "x", "mg.example.com/..", "mg.example.com?x"] {
+        assert_eq!(mailgun(domain), Some(MailFault::Domain), "{domain}");
+    }
+    assert_eq!(mailgun("mg.example.com"), None);
+    let smtp = |url: &str, from: &str| {
+        smtp::Smtp::new("it", &SmtpSpec { url: url.into(), from: mailbox(None, from) }).err()
+    };
+    assert_eq!(smtp("mail.example.com", "a@example.com"), Some(MailFault::Url(SmtpUrlFault::Scheme)));
+    assert_eq!(smtp("smtps://mail.example.com", "a@x"), Some(MailFault::From(AddressFault::Domain)));
 }

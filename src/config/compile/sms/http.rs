@@ -60,19 +60,23 @@ fn headers(request: &written::Request, findings: &mut Findings) -> Option<Vec<(H
 
 fn body(request: &written::Request, findings: &mut Findings) -> Option<HttpBody> {
     let method = request.method.as_ref()?;
+    if method.value == Method::HEAD {
+        let wrong = Wrong::new("the answer to HEAD says nothing");
+        findings.problem(&method.at, wrong.write("write `method: POST`, or GET"));
+        return None;
+    }
     match (&request.json, &request.form) {
         (Optional::Faulty, _) | (_, Optional::Faulty) => None,
         (Optional::Given(_), Optional::Given(form)) => {
             let wrong = Wrong::new("a request has a body of JSON or a form, not both");
             findings.problem(&form.at, wrong.write("remove `json` or `form`"));
-            return None;
+            None
         }
         (Optional::Absent, Optional::Absent) => Some(HttpBody::None),
         (Optional::Given(json), Optional::Absent) => {
-            if matches!(method.value, Method::GET | Method::HEAD) {
-                let wrong = Wrong::new(format!("{} has no body", method.value));
+            if method.value == Method::GET {
                 let fix = "write `method: POST`, or `form` for what stands in the query";
-                findings.problem(&json.at, wrong.write(fix));
+                findings.problem(&json.at, Wrong::new("GET has no body").write(fix));
                 return None;
             }
             Some(HttpBody::Json(json.value.0.clone()))

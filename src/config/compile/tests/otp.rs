@@ -294,7 +294,7 @@ fn accounts_come_out_as_they_were_written() {
          { name: h, kind: http, channel: voice, timeout: 2s,
            request: { url: 'https://h.example/send', headers: { authorization: Bearer x }, json: { to: '{{ to }}', n: 1, list: [true, null] } },
            success: { status: [200], json: { /status: ok }, id: /id, error: /code }, errors: { '402': provider, bad: recipient },
-           receipt: { secret: whsec_x, id: /id, status: /s, states: { OK: delivered } } }",
+           receipt: { secret: whsec_c2VjcmV0, id: /id, status: /s, states: { OK: delivered } } }",
         "{ name: m, kind: smtp, url: 'smtps://u:p@mail.example', from: 'Example <a@b.example>' }",
     );
     let Kind::Twilio(twilio) = &sms[0].kind else { panic!() };

@@ -121,7 +121,7 @@ fn sound(received: &Received) -> Result<(), (u32, String)> {
     if text("datacoding")? != if message.is_ascii() { "plain" } else { "unicode" } {
         return invalid("datacoding");
     }
-    if !body.get("validity").and_then(Value::as_u64).is_some_and(|seconds| seconds > 0) {
+    if body.get("validity").and_then(Value::as_u64).unwrap_or_default() == 0 {
         return invalid("validity");
     }
     match body.get("reportUrl") {

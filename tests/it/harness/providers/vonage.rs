@@ -41,7 +41,7 @@ pub(crate) fn signature(algorithm: hmac::Algorithm, secret: &str, params: &[(&st
     let sorted: BTreeMap<_, _> = params.iter().copied().collect();
     let mut text = String::new();
     for (name, value) in sorted {
-        text += &format!("&{name}={}", value.replace('&', "_").replace('=', "_"));
+        text += &format!("&{name}={}", value.replace(['&', '='], "_"));
     }
     let tag = hmac::sign(&hmac::Key::new(algorithm, secret.as_bytes()), text.as_bytes());
     tag.as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
@@ -96,7 +96,8 @@ fn sound(received: &Received) -> Result<(), (u32, String)> {
     let field = |name: &str| fields.get(name).ok_or((2, format!("Missing {name} param")));
     let from = field("from")?;
     let is_name = from.len() <= 11 && from.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !is_name && !(from.len() <= 15 && from.bytes().all(|byte| byte.is_ascii_digit())) {
+    let is_number = from.len() <= 15 && from.bytes().all(|byte| byte.is_ascii_digit());
+    if !(is_name || is_number) {
         return Err((15, "Invalid sender address".into()));
     }
     let to = field("to")?;
