@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::try_join_all;
 use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -26,12 +27,15 @@ use self::reload::Reloader;
 use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment, Loaded, Refused};
+use crate::config::{self, Config, Environment, Loaded, Refused, WebhookSpec};
 use crate::decision::listener::ClientLimits;
+use crate::decision::time::Timestamp;
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::otp::{Lasting, OtpError};
-use crate::proxy::{Edge, Entrances, Listeners, ResolveError, Snapshot, Upstream};
+use crate::proxy::{
+    Before, Caretaker, Edge, Entrances, Listeners, ResolveError, Resolver, Snapshot, SystemResolver, Upstream,
+};
 use crate::store::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 
@@ -56,6 +60,19 @@ pub struct Source {
     pub environment: Environment,
 }
 
+/// What a gateway takes from the machine, and a test from its hand.
+pub struct Outside {
+    pub clock: Clock,
+    /// Who knows the addresses of backends.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+impl From<Clock> for Outside {
+    fn from(clock: Clock) -> Outside {
+        Outside { clock, resolver: Arc::new(SystemResolver) }
+    }
+}
+
 /// A running gateway.
 pub struct App {
     addresses: Vec<SocketAddr>,
@@ -68,6 +85,8 @@ pub struct App {
     mirror: Option<JoinHandle<()>>,
     /// Ends with the last snapshot of the counters.
     keeper: Option<JoinHandle<()>>,
+    /// Backends are looked after while this is here.
+    _caretaker: Arc<Caretaker>,
     /// Nobody else has the folder while this is here.
     _data: DataDir,
     gateway: Arc<Gateway>,
@@ -117,13 +136,19 @@ pub fn workers(config: &Config) -> usize {
 
 impl App {
     /// Starts in the current runtime. `loaded` is what `source` gave.
-    pub async fn start(source: Source, loaded: Loaded, clock: Clock) -> Result<App, StartError> {
+    pub async fn start(
+        source: Source,
+        loaded: Loaded,
+        outside: impl Into<Outside>,
+    ) -> Result<App, StartError> {
+        let Outside { clock, resolver } = outside.into();
         let Loaded { config, warnings, files } = loaded;
         for warning in &warnings {
             tracing::warn!("{}", warning.brief());
         }
         let Bound { listeners, addresses, admin_listener, admin_address } = Bound::of(&config)?;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let caretaker = Arc::new(Caretaker::new(clock.clone(), resolver));
         let Kept { gateway, data, snapshots, codes } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
@@ -132,8 +157,7 @@ impl App {
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         metrics.certificates(&entrance::ends(&config.listen));
         let entrances = Arc::new(Entrances::new(config.listen.iter().map(entrance::of)));
-        let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics, &codes).await?));
-        metrics.reload_succeeded(gateway.clock().now());
+        let live = first(config, &metrics, &codes, &caretaker, gateway.clock()).await?;
 
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
         let readiness = Readiness::new();
@@ -146,6 +170,7 @@ impl App {
             entrances: Arc::clone(&entrances),
             gateway: Arc::clone(&gateway),
             codes: Arc::clone(&codes),
+            caretaker: Arc::clone(&caretaker),
         };
         let reload = reloader.spawn(files, stopped.clone());
         let admin = room::admin(Parts {
@@ -158,11 +183,7 @@ impl App {
             readiness: &readiness,
         });
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
-        tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
-        if let Some(webhook) = webhook {
-            tokio::spawn(room::alerts(webhook, &gateway, stopped.clone()));
-        }
-        tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
+        spawn_chores(&gateway, webhook, &stopped);
         let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
         let conf = Arc::new(server_conf(threads));
@@ -179,6 +200,7 @@ impl App {
             keeper,
             gateway,
             codes,
+            _caretaker: caretaker,
             _data: data,
         })
     }
@@ -284,21 +306,51 @@ fn server_conf(threads: usize) -> ServerConf {
     }
 }
 
-/// The rules of one configuration with everything that they name.
+/// The configuration that the gateway starts with.
+async fn first(
+    config: Config,
+    metrics: &Metrics,
+    codes: &Arc<Lasting>,
+    caretaker: &Caretaker,
+    clock: &Clock,
+) -> Result<Arc<ArcSwap<Snapshot>>, SnapshotError> {
+    let first = snapshot(config, metrics, codes, caretaker, None, clock.now()).await?;
+    caretaker.take_over(&first.upstreams);
+    metrics.reload_succeeded(clock.now());
+    Ok(Arc::new(ArcSwap::from_pointee(first)))
+}
+
+/// What is done beside requests until the gateway stops.
+fn spawn_chores(gateway: &Arc<Gateway>, webhook: Option<WebhookSpec>, stopped: &watch::Receiver<bool>) {
+    tokio::spawn(tidy(Arc::clone(gateway), stopped.clone()));
+    tokio::spawn(watch_store(Arc::clone(gateway), stopped.clone()));
+    if let Some(webhook) = webhook {
+        tokio::spawn(room::alerts(webhook, gateway, stopped.clone()));
+    }
+}
+
+/// The rules of one configuration with everything that they name; `before` is what it takes the place of.
 async fn snapshot(
     config: Config,
     metrics: &Metrics,
     codes: &Arc<Lasting>,
+    caretaker: &Caretaker,
+    before: Option<&Snapshot>,
+    now: Timestamp,
 ) -> Result<Snapshot, SnapshotError> {
-    let mut upstreams = Vec::with_capacity(config.upstreams.len());
-    for spec in &config.upstreams {
-        upstreams.push(Upstream::resolve(spec, metrics).await?);
-    }
+    let upstreams = config.upstreams.iter().map(|spec| {
+        let before = match before {
+            None => Before::Nothing,
+            Some(before) => Before::Running(before.upstream(&spec.name)),
+        };
+        Upstream::resolve(spec, metrics, caretaker.resolver(), before, now)
+    });
+    let upstreams = try_join_all(upstreams).await?.into_iter().map(Arc::new).collect();
     let mut policies = Policies::new(config.rules, config.user, metrics);
     if let Some(spec) = config.otp {
         policies = policies.with_codes(codes::otp(spec, codes)?);
     }
-    Ok(Snapshot { policies: Arc::new(policies), upstreams: upstreams.into_boxed_slice() })
+    Ok(Snapshot { policies: Arc::new(policies), upstreams })
 }
 
 async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {

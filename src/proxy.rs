@@ -35,12 +35,14 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::context::Context;
 pub use self::listener::{Entrance, Entrances, Listeners};
-pub use self::upstream::{ResolveError, Upstream};
+pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
 use self::caps::Door;
-use self::context::Admitted;
+use self::context::{Admitted, Asked};
 use self::forward::Origin;
 use self::request::Arrival;
+use self::respond::BackendFailure;
+use self::upstream::Asker;
 use crate::decision::failure::ByHead;
 use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Target;
@@ -51,13 +53,22 @@ use crate::gateway::{AnswerWatch, Attempt, Gateway, Policies};
 use crate::otp::Task;
 use crate::telemetry::UpstreamFailure;
 
+/// How an upstream without any server shows among Pingora's errors.
+const NO_SERVER: ErrorType = ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16());
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// One configuration in force: pinned by each request for its whole life.
 pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// In the order of the file: what `UpstreamIndex` counts.
-    pub upstreams: Box<[Upstream]>,
+    pub upstreams: Box<[Arc<Upstream>]>,
+}
+
+impl Snapshot {
+    /// The upstream of this name.
+    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.iter().map(|upstream| &**upstream).find(|upstream| upstream.name() == name)
+    }
 }
 
 /// The proxy: the gateway's decisions applied to Pingora's sessions.
@@ -152,7 +163,7 @@ impl ProxyHttp for Edge {
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
         tell_scheme(session)?;
         ctx.attempt = admission.attempt;
-        ctx.admitted = Some(Admitted { route, permit });
+        ctx.admitted = Some(Admitted { route, permit, client: admission.client });
         if ctx.failure_rule().is_some_and(|rule| !rule.members.is_empty()) {
             // The answer is read, and what is compressed would not be.
             session.req_header_mut().remove_header(&ACCEPT_ENCODING);
@@ -166,12 +177,16 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         ctx.attempts += 1;
-        ctx.asked_at = Some(self.gateway.clock().stopwatch());
-        let permit = ctx.admitted.as_ref().map(|admitted| &admitted.permit);
-        let mut peer = permit
-            .zip(ctx.upstream())
-            .and_then(|(permit, upstream)| upstream.next(permit))
-            .ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a permit"))?;
+        let (at, now) = self.gateway.clock().read();
+        let Some((admitted, upstream)) = ctx.admitted.as_ref().zip(ctx.upstream()) else {
+            return Err(Error::explain(ErrorType::InternalError, "a request without a permit"));
+        };
+        let asker = Asker { client: &admitted.client, tried: &ctx.tried };
+        let Some(server) = upstream.next(&admitted.permit, &asker, now) else {
+            return Err(Error::explain(NO_SERVER, "none of the names has an address").into_up());
+        };
+        let mut peer = server.peer();
+        ctx.asked = Some(Asked { server, at, has_answered: false });
         if !forward::has_hop_by_hop(&session.req_header().headers) {
             // Nothing to strip, and Pingora would look for each of those fields in turn.
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
@@ -187,8 +202,32 @@ impl ProxyHttp for Edge {
         mut error: Box<Error>,
     ) -> Box<Error> {
         // Nothing of the request has reached a server yet, so another may be asked.
-        let may_retry = ctx.upstream().is_some_and(|upstream| ctx.attempts <= upstream.retries());
-        error.set_retry(may_retry);
+        let may_retry = ctx.has_retries_left();
+        self.gave_no_answer(ctx);
+        self.decide_retry(&mut error, may_retry, ctx);
+        error
+    }
+
+    /// In place of Pingora's rule, which also sends bodies again, and knows no bound of ours.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        // The connection was closed before the request came to it, or was to be given up anyway. That tells nothing of
+        // the server; but nobody knows whether the request was read.
+        error.retry.decide_reuse(client_reused);
+        let is_stale = error.retry();
+        let nothing_came = ctx.asked.as_ref().is_some_and(|asked| !asked.has_answered);
+        let can_be_sent_anew = session.req_header().method.is_idempotent() && session.is_body_empty();
+        let may_retry = is_stale && nothing_came && can_be_sent_anew && ctx.has_retries_left();
+        if !is_stale && nothing_came && *error.esource() == ErrorSource::Upstream {
+            self.gave_no_answer(ctx);
+        }
+        self.decide_retry(&mut error, may_retry, ctx);
         error
     }
 
@@ -198,6 +237,9 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if let Some(asked) = &mut ctx.asked {
+            asked.has_answered = true;
+        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // From here on both sides may be silent for as long as the upstream's read timeout lets them.
             session.set_read_timeout(None);
@@ -205,8 +247,9 @@ impl ProxyHttp for Edge {
             return Ok(());
         }
         let (answered_at, now) = self.gateway.clock().read();
-        if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {
-            upstream.metrics().answered(response.status.as_u16(), asked_at.until(answered_at));
+        if let (Some(upstream), Some(asked)) = (ctx.upstream(), &ctx.asked) {
+            upstream.metrics().answered(response.status.as_u16(), asked.at.until(answered_at));
+            asked.server.answered();
         }
         if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
@@ -256,7 +299,10 @@ impl ProxyHttp for Edge {
         if let Some(status) = status.filter(|_| !has_begun) {
             let now = self.gateway.clock().now();
             let snapshot = ctx.snapshot.as_deref();
-            if let Err(error) = respond::backend_failed(session, snapshot, ctx.quota(), status, now).await {
+            let retry_after =
+                ctx.upstream().map(Upstream::retry_after).filter(|_| *error.etype() == NO_SERVER);
+            let failure = BackendFailure { status, retry_after };
+            if let Err(error) = respond::backend_failed(session, snapshot, ctx.quota(), failure, now).await {
                 tracing::debug!(%error, "a client left before its answer");
             }
         }
@@ -279,6 +325,21 @@ impl Edge {
         let answer = self.gateway.perform(&snapshot.policies, route, task, attempt).await;
         let now = self.gateway.clock().now();
         respond::answer(session, snapshot, route, permit.quota(), answer, now).await
+    }
+
+    /// The server that was asked counts as silent once more.
+    fn gave_no_answer(&self, ctx: &mut Context) {
+        if let (Some(upstream), Some(asked)) = (ctx.upstream(), &ctx.asked) {
+            upstream.unanswered(&asked.server, self.gateway.clock().now());
+        }
+    }
+
+    fn decide_retry(&self, error: &mut Error, may_retry: bool, ctx: &mut Context) {
+        error.set_retry(may_retry);
+        if may_retry {
+            ctx.upstream().inspect(|upstream| upstream.metrics().retried());
+            ctx.tried.extend(ctx.asked.take().map(|asked| asked.server));
+        }
     }
 
     /// Learns from the head of an answer. A client that sees it is counted already.
@@ -331,7 +392,10 @@ fn failure_status(error: &Error) -> Option<StatusCode> {
         (_, ErrorType::HTTPStatus(code)) => StatusCode::from_u16(*code).ok(),
         (
             ErrorSource::Upstream,
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
         ) => Some(StatusCode::GATEWAY_TIMEOUT),
         (ErrorSource::Upstream, _) => Some(StatusCode::BAD_GATEWAY),
         (
@@ -346,9 +410,15 @@ fn failure_status(error: &Error) -> Option<StatusCode> {
 
 fn failure_kind(error: &Error) -> UpstreamFailure {
     match error.etype() {
-        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-            UpstreamFailure::Timeout
-        }
+        ErrorType::ConnectTimedout
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout => UpstreamFailure::Timeout,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => UpstreamFailure::Tls,
+        ErrorType::HTTPStatus(_) => UpstreamFailure::NoServer,
         ErrorType::ConnectRefused
         | ErrorType::ConnectNoRoute
         | ErrorType::ConnectError

@@ -102,6 +102,8 @@ fn upstreams(api: &Api) -> Vec<Value> {
             "responses_5xx": failing,
             "responses_other": other,
             "failures": counts.failures,
+            "servers": counts.addresses,
+            "servers_up": counts.addresses_up,
         })
     });
     told.collect()

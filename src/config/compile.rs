@@ -14,6 +14,7 @@ mod reject;
 mod route;
 mod sms;
 mod store;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ use crate::decision::policy::{Access, Rules};
 pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let listen = listener::listeners(file, reader);
     let admin = network::admin(file, &mut reader.findings);
-    let upstreams = network::upstreams(file, &mut reader.findings);
+    let upstreams = upstream::upstreams(file, reader);
     let client = identity::client(file);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);

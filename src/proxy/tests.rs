@@ -179,7 +179,9 @@ impl Stage {
             hash_check: KeyHash::from_u128(42),
         };
         let journal = Journal::open(journal, metrics.journal(), clock.clone());
-        let upstream = Upstream::resolve(&config.upstreams[0], &metrics).await.unwrap();
+        let upstream =
+            Upstream::resolve(&config.upstreams[0], &metrics, &SystemResolver, Before::Nothing, clock.now());
+        let upstream = Arc::new(upstream.await.unwrap());
         let limits = config.listen[0].limits;
         let policies = Arc::new(Policies::new(config.rules, config.user, &metrics));
         let live = Arc::new(ArcSwap::from_pointee(Snapshot { policies, upstreams: Box::new([upstream]) }));

@@ -36,6 +36,7 @@ mod stuffing;
 mod suspicion;
 mod tidy;
 mod tls;
+mod upstreams;
 mod users;
 mod watch_room;
 mod websocket;

@@ -8,12 +8,10 @@ use super::admin::Webhook;
 use crate::config::place::Located;
 use crate::config::reader::NonEmpty;
 use crate::config::section::{section, words};
-use crate::config::value::address::ServerAddress;
 use crate::config::value::http::CookieName;
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
-use crate::decision::upstream::Protocol;
 use crate::identity::Algorithm;
 use crate::tls::Demand;
 
@@ -128,38 +126,6 @@ words! { Algorithm, "an algorithm that is supported", {
     Algorithm::Rs256 => "RS256",
     Algorithm::Es256 => "ES256",
     Algorithm::EdDsa => "EdDSA",
-} }
-
-section! {
-    /// Servers that answer alike.
-    Upstream "an upstream" {
-        /// One or several `host:port`.
-        required "servers" servers: NonEmpty<Located<ServerAddress>>;
-        /// How a server is picked among several.
-        default("round_robin") "balance" balance: Balance;
-        /// What the servers speak: http2, which gRPC needs, by prior knowledge.
-        default("http1") "protocol" protocol: Protocol;
-        /// How long connecting may take.
-        default("2s") "connect_timeout" connect_timeout: Located<Span>;
-        /// How long the server may be silent.
-        default("30s") "read_timeout" read_timeout: Located<Span>;
-        /// How long the server may refuse to take more.
-        default("30s") "write_timeout" write_timeout: Located<Span>;
-        /// How often a request is tried again that never reached a server.
-        default("1") "retries" retries: Whole<0, 5>;
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Balance {
-    RoundRobin,
-}
-
-words! { Balance, "a way to balance that is supported", { Balance::RoundRobin => "round_robin" } }
-
-words! { Protocol, "a protocol that is supported", {
-    Protocol::Http1 => "http1",
-    Protocol::Http2 => "http2",
 } }
 
 section! {
