@@ -12,6 +12,7 @@ mod config;
 mod conformance;
 mod dashboard;
 mod demo;
+mod deploy;
 mod desk;
 mod failures;
 mod forwarding;
