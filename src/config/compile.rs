@@ -32,6 +32,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let listen = network::listeners(file, &mut reader.findings);
     let admin = network::admin(file, &mut reader.findings);
     let upstreams = network::upstreams(file, &mut reader.findings);
+    let drain = network::drain(file, &mut reader.findings);
     let client = identity::client(file);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
@@ -66,6 +67,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         webhook: webhook?,
         otp: otp?,
         workers: file.server.as_ref()?.workers?.0 as usize,
+        drain: drain?,
     })
 }
 

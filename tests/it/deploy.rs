@@ -247,6 +247,11 @@ fn pods_are_found_by_the_service_and_the_budget_and_may_do_nothing_else() {
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
     assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
     assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
+    let drain = load(only("ConfigMap")["data"]["gateway.yaml"].as_str().unwrap()).drain;
+    let pre_stop_s: u64 =
+        container["lifecycle"]["preStop"]["exec"]["command"][1].as_str().unwrap().parse().unwrap();
+    let needed_s = pre_stop_s + drain.delay.ceil_secs() + drain.within.ceil_secs();
+    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > needed_s);
     assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
     assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/healthz");
     assert!(manifests("Secret").is_empty(), "secrets are named, never written down");

@@ -8,7 +8,7 @@ use crate::config::file::server::Upstream;
 use crate::config::place::Located;
 use crate::config::problem::{Findings, Wrong};
 use crate::config::reader::Optional;
-use crate::config::runtime::AdminSpec;
+use crate::config::runtime::{AdminSpec, DrainSpec};
 use crate::config::value::address::ServerAddress;
 use crate::config::value::text::Name;
 use crate::decision::policy::Rules;
@@ -134,6 +134,17 @@ fn refuse_loop(server: &Located<ServerAddress>, file: &File, findings: &mut Find
             Wrong::new(format!("the gateway would proxy to itself: it listens on `{}`", listen.told()));
         findings.problem(&server.at, wrong.write("name the address of the backend"));
     }
+}
+
+pub(super) fn drain(file: &File, findings: &mut Findings) -> Option<DrainSpec> {
+    let server = file.server.as_ref()?;
+    let delay = match &server.drain_delay {
+        Optional::Given(delay) => timeout(Some(delay), findings),
+        Optional::Absent => Some(Span::ZERO),
+        Optional::Faulty => None,
+    };
+    let within = timeout(server.drain.as_ref(), findings);
+    Some(DrainSpec { delay: delay?, within: within? })
 }
 
 fn timeout(span: Option<&Located<Span>>, findings: &mut Findings) -> Option<Span> {
