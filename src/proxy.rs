@@ -6,6 +6,7 @@
 mod activity;
 mod body;
 mod context;
+mod farewell;
 mod forward;
 mod listener;
 mod request;
@@ -29,6 +30,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::context::Context;
+pub use self::farewell::Farewell;
 pub use self::listener::Listeners;
 pub use self::upstream::{ResolveError, Upstream};
 
@@ -55,11 +57,17 @@ pub struct Snapshot {
 pub struct Edge {
     gateway: Arc<Gateway>,
     live: Arc<ArcSwap<Snapshot>>,
+    farewell: Farewell,
 }
 
 impl Edge {
     pub fn new(gateway: Arc<Gateway>, live: Arc<ArcSwap<Snapshot>>) -> Edge {
-        Edge { gateway, live }
+        Edge { gateway, live, farewell: Farewell::default() }
+    }
+
+    /// By which the edge is told to take its leave.
+    pub fn farewell(&self) -> Farewell {
+        self.farewell.clone()
     }
 
     /// Ready for [`Listeners::start`].
@@ -96,6 +104,9 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+        if self.farewell.has_begun() {
+            session.set_keepalive(None);
+        }
         let snapshot = ctx.snapshot.insert(self.live.load_full());
         let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
@@ -107,6 +118,10 @@ impl ProxyHttp for Edge {
                 return respond::refuse(session, snapshot, route, &refusal, now).await.map(|()| true);
             }
         };
+        if !self.farewell.decides() {
+            // Its body took so long that the counters went to another process before they counted it.
+            return Err(Error::explain(ErrorType::HTTPStatus(503), "decided too late"));
+        }
         let (Some(path), Some(route)) = (admission.path, admission.route) else {
             return Err(Error::explain(ErrorType::InternalError, "a permit without a path and a route"));
         };
@@ -166,12 +181,15 @@ impl ProxyHttp for Edge {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         if response.status.is_informational() {
             return Ok(());
+        }
+        if self.farewell.has_begun() {
+            session.set_keepalive(None);
         }
         let (answered_at, now) = self.gateway.clock().read();
         if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {

@@ -31,5 +31,6 @@ mod sms;
 mod stuffing;
 mod suspicion;
 mod tidy;
+mod upgrade;
 mod users;
 mod watch_room;
