@@ -4,11 +4,14 @@ mod bind;
 mod codes;
 mod data_dir;
 mod entrance;
+mod handover;
 mod reload;
 mod room;
+mod service_manager;
 mod store;
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,24 +26,28 @@ use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
 use self::data_dir::DataDir;
+use self::handover::{Inherited, Offer, Predecessor};
 use self::reload::Reloader;
 use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused, WebhookSpec};
 use crate::decision::listener::ClientLimits;
-use crate::decision::time::Timestamp;
+use crate::decision::time::{Span, Timestamp};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::otp::{Lasting, OtpError};
 use crate::proxy::{
-    Before, Caretaker, Edge, Entrances, Listeners, ResolveError, Resolver, Snapshot, SystemResolver, Upstream,
+    Before, Caretaker, Edge, Entrances, Farewell, Listeners, ResolveError, Resolver, Snapshot,
+    SystemResolver, Upstream,
 };
 use crate::store::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
 pub use self::data_dir::DataDirError;
+pub use self::handover::{HandoverError, Successor};
+pub use self::service_manager::{News, ServiceManager};
 
 /// How often the log is told what it was spared.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -78,19 +85,37 @@ pub struct App {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
     readiness: Readiness,
+    farewell: Farewell,
     listeners: Listeners,
-    stop: watch::Sender<bool>,
+    /// To a process that takes over, if there is a folder to find this one by.
+    offer: Option<Offer>,
     reload: mpsc::Sender<()>,
+    drain: Drain,
+    holdings: Holdings,
+}
+
+/// How a gateway takes its leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long it is not ready, but serves: until a balancer has noticed.
+    pub delay: Duration,
+    /// How long requests in flight may finish after that.
+    pub within: Duration,
+}
+
+/// What one process at a time has: the folder, and whoever writes there.
+struct Holdings {
+    stop: watch::Sender<bool>,
     /// Ends with the last words to other gateways.
     mirror: Option<JoinHandle<()>>,
     /// Ends with the last snapshot of the counters.
     keeper: Option<JoinHandle<()>>,
     /// Backends are looked after while this is here.
     _caretaker: Arc<Caretaker>,
-    /// Nobody else has the folder while this is here.
-    _data: DataDir,
     gateway: Arc<Gateway>,
     codes: Arc<Lasting>,
+    /// Nobody else has the folder while this is here.
+    data: DataDir,
 }
 
 /// Why a gateway did not start.
@@ -104,6 +129,8 @@ pub enum StartError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
     #[error("the system gives no random numbers")]
@@ -141,17 +168,46 @@ impl App {
         loaded: Loaded,
         outside: impl Into<Outside>,
     ) -> Result<App, StartError> {
-        let Outside { clock, resolver } = outside.into();
+        App::launch(source, loaded, outside.into(), None).await
+    }
+
+    /// Takes over from the gateway that runs on the same folder, without a refused connection; starts as ever where
+    /// none does. Up to the point where nothing but the folder is missing, that one goes on if this one fails.
+    pub async fn succeed(
+        source: Source,
+        loaded: Loaded,
+        outside: impl Into<Outside>,
+    ) -> Result<App, StartError> {
+        let predecessor = Predecessor::find(&loaded.config.store.data_dir).await?;
+        App::launch(source, loaded, outside.into(), predecessor).await
+    }
+
+    async fn launch(
+        source: Source,
+        loaded: Loaded,
+        outside: Outside,
+        mut predecessor: Option<Predecessor>,
+    ) -> Result<App, StartError> {
+        let Outside { clock, resolver } = outside;
         let Loaded { config, warnings, files } = loaded;
         for warning in &warnings {
             tracing::warn!("{}", warning.brief());
         }
-        let Bound { listeners, addresses, admin_listener, admin_address } = Bound::of(&config)?;
+        let inherited = predecessor.as_mut().map(Predecessor::sockets).unwrap_or_default();
+        let bound = Bound::of(&config, inherited)?;
+        let sockets = bound.copies()?;
+        let Bound { listeners, addresses, admin_listener, admin_address } = bound;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let caretaker = Arc::new(Caretaker::new(clock.clone(), resolver));
+        if let Some(predecessor) = predecessor {
+            // What could fail later on fails now, while it could still go on.
+            upstreams(&config, &metrics, &caretaker, None, clock.now()).await?;
+            predecessor.take_over().await?;
+        }
         let Kept { gateway, data, snapshots, codes } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
+        let drain = Drain::of(&config);
         let frozen = config::Frozen::of(&config);
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
@@ -160,10 +216,13 @@ impl App {
         let live = first(config, &metrics, &codes, &caretaker, gateway.clock()).await?;
 
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
+        let farewell = edge.farewell();
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
+        let service_manager = ServiceManager::of(&source.environment);
         let reloader = Reloader {
             source,
+            service_manager,
             frozen,
             live: Arc::clone(&live),
             routes: Arc::clone(&routes),
@@ -188,21 +247,10 @@ impl App {
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
         let conf = Arc::new(server_conf(threads));
         let listeners = Listeners::start(edge, &conf, listeners, &entrances);
+        let offer = data.folder.as_deref().map(|folder| handover::offer(folder, sockets));
+        let holdings = Holdings { stop, mirror, keeper, gateway, codes, data, _caretaker: caretaker };
         readiness.set(Phase::Ready);
-        Ok(App {
-            addresses,
-            admin_address,
-            readiness,
-            listeners,
-            stop,
-            reload,
-            mirror,
-            keeper,
-            gateway,
-            codes,
-            _caretaker: caretaker,
-            _data: data,
-        })
+        Ok(App { addresses, admin_address, readiness, farewell, listeners, offer, reload, drain, holdings })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -219,15 +267,76 @@ impl App {
         self.reload.clone()
     }
 
-    /// Stops accepting and lets requests in flight finish for at most `drain`, or until `hurry` is there; whether all
-    /// did. What was counted is on disk then, and another gateway may have the folder.
-    pub async fn stop(self, drain: Duration, hurry: impl Future<Output = ()>) -> bool {
+    /// As the configuration has it.
+    pub fn drain(&self) -> Drain {
+        self.drain
+    }
+
+    /// Waits for a process that is to take over, to be given to [`App::hand_over`].
+    pub async fn successor(&mut self) -> Successor {
+        match &mut self.offer {
+            Some(offer) => offer.accepted().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Is not ready for `drain.delay`, then stops accepting and lets requests in flight finish for at most
+    /// `drain.within`, or until `hurry` is there; whether all did. What was counted is on disk then, and another
+    /// gateway may have the folder.
+    pub async fn stop(mut self, drain: Drain, hurry: impl Future<Output = ()>) -> bool {
         self.readiness.set(Phase::Draining);
+        self.farewell.begin();
+        if let Some(offer) = self.offer {
+            offer.withdraw().await;
+        }
         let drained = tokio::select! {
-            drained = self.listeners.stop(drain) => drained,
+            drained = async {
+                tokio::time::sleep(drain.delay).await;
+                self.listeners.close(Duration::ZERO).await;
+                self.listeners.finish(drain.within).await
+            } => drained,
             () = hurry => false,
         };
-        if !self.codes.deliveries.finish(drain).await {
+        if !drained {
+            // Perhaps while it still accepted.
+            self.listeners.close(Duration::ZERO).await;
+        }
+        self.holdings.give_up(drain.within).await;
+        drained
+    }
+
+    /// Lets `successor` have listeners, folder and counters; requests in flight finish here for at most
+    /// `drain.within`, or until `hurry` is there. Whether all did.
+    pub async fn hand_over(
+        mut self,
+        successor: Successor,
+        drain: Drain,
+        hurry: impl Future<Output = ()>,
+    ) -> bool {
+        self.readiness.set(Phase::Draining);
+        self.farewell.begin();
+        self.listeners.close(handover::LINGER).await;
+        self.farewell.decide_no_more();
+        self.holdings.give_up(handover::CODES_PATIENCE).await;
+        successor.hand_over().await;
+        tokio::select! {
+            drained = self.listeners.finish(drain.within) => drained,
+            () = hurry => false,
+        }
+    }
+}
+
+impl Drain {
+    fn of(config: &Config) -> Drain {
+        let duration = |span: Span| Duration::from_millis(span.as_millis());
+        Drain { delay: duration(config.drain.delay), within: duration(config.drain.within) }
+    }
+}
+
+impl Holdings {
+    /// Writes down what is not yet, and lets go of the folder. Codes that are being sent are waited for that long.
+    async fn give_up(self, for_codes: Duration) {
+        if !self.codes.deliveries.finish(for_codes).await {
             tracing::error!("some codes were still being sent: they may arrive or not");
         }
         // The other tasks are gone already if nobody receives.
@@ -243,7 +352,7 @@ impl App {
             tracing::error!(%error, "the counters were not saved a last time");
         }
         self.gateway.close().await;
-        drained
+        drop(self.data);
     }
 }
 
@@ -256,10 +365,12 @@ struct Bound {
 }
 
 impl Bound {
-    fn of(config: &Config) -> Result<Bound, BindError> {
-        let listeners = config.listen.iter().map(|spec| Ok((bind(spec.address, "listen")?, spec.limits)));
+    /// What was inherited and is not in the file any more is closed.
+    fn of(config: &Config, mut inherited: Inherited) -> Result<Bound, BindError> {
+        let listeners =
+            config.listen.iter().map(|spec| Ok((bind(spec.address, "listen", &mut inherited)?, spec.limits)));
         let listeners = listeners.collect::<Result<Vec<(TcpListener, ClientLimits)>, BindError>>()?;
-        let admin_listener = bind(config.admin.address, "admin.address")?;
+        let admin_listener = bind(config.admin.address, "admin.address", &mut inherited)?;
         let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
         let addresses = listeners
             .iter()
@@ -267,6 +378,12 @@ impl Bound {
             .collect::<Result<Vec<SocketAddr>, BindError>>()?;
         let admin_address = bound(&admin_listener)?;
         Ok(Bound { listeners, addresses, admin_listener, admin_address })
+    }
+
+    /// The same sockets once more, for the next process.
+    fn copies(&self) -> Result<Vec<OwnedFd>, BindError> {
+        let all = self.listeners.iter().map(|(listener, _)| listener).chain([&self.admin_listener]);
+        all.map(|listener| listener.as_fd().try_clone_to_owned().map_err(BindError::unknown)).collect()
     }
 }
 
@@ -338,6 +455,21 @@ async fn snapshot(
     before: Option<&Snapshot>,
     now: Timestamp,
 ) -> Result<Snapshot, SnapshotError> {
+    let upstreams = upstreams(&config, metrics, caretaker, before, now).await?;
+    let mut policies = Policies::new(config.rules, config.user, metrics);
+    if let Some(spec) = config.otp {
+        policies = policies.with_codes(codes::otp(spec, codes)?);
+    }
+    Ok(Snapshot { policies: Arc::new(policies), upstreams })
+}
+
+async fn upstreams(
+    config: &Config,
+    metrics: &Metrics,
+    caretaker: &Caretaker,
+    before: Option<&Snapshot>,
+    now: Timestamp,
+) -> Result<Box<[Arc<Upstream>]>, SnapshotError> {
     let upstreams = config.upstreams.iter().map(|spec| {
         let before = match before {
             None => Before::Nothing,
@@ -345,12 +477,7 @@ async fn snapshot(
         };
         Upstream::resolve(spec, metrics, caretaker.resolver(), before, now)
     });
-    let upstreams = try_join_all(upstreams).await?.into_iter().map(Arc::new).collect();
-    let mut policies = Policies::new(config.rules, config.user, metrics);
-    if let Some(spec) = config.otp {
-        policies = policies.with_codes(codes::otp(spec, codes)?);
-    }
-    Ok(Snapshot { policies: Arc::new(policies), upstreams })
+    Ok(try_join_all(upstreams).await?.into_iter().map(Arc::new).collect())
 }
 
 async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {

@@ -7,6 +7,7 @@ mod activity;
 mod body;
 mod caps;
 mod context;
+mod farewell;
 mod forward;
 mod gate;
 mod h2;
@@ -34,6 +35,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::context::Context;
+pub use self::farewell::Farewell;
 pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
@@ -75,11 +77,17 @@ impl Snapshot {
 pub struct Edge {
     gateway: Arc<Gateway>,
     live: Arc<ArcSwap<Snapshot>>,
+    farewell: Farewell,
 }
 
 impl Edge {
     pub fn new(gateway: Arc<Gateway>, live: Arc<ArcSwap<Snapshot>>) -> Edge {
-        Edge { gateway, live }
+        Edge { gateway, live, farewell: Farewell::default() }
+    }
+
+    /// By which the edge is told to take its leave.
+    pub fn farewell(&self) -> Farewell {
+        self.farewell.clone()
     }
 
     /// Who comes in at a listener with these limits.
@@ -128,6 +136,9 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+        if self.farewell.has_begun() {
+            session.set_keepalive(None);
+        }
         let snapshot = ctx.snapshot.insert(self.live.load_full());
         if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
             return respond::redirect(session, snapshot, port).await.map(|()| true);
@@ -145,6 +156,10 @@ impl ProxyHttp for Edge {
                 return respond::refuse(session, snapshot, route, &refusal, now).await.map(|()| true);
             }
         };
+        if !self.farewell.decides() {
+            // Its body took so long that the counters went to another process before they counted it.
+            return Err(Error::explain(ErrorType::HTTPStatus(503), "decided too late"));
+        }
         let (Some(path), Some(route)) = (admission.path, admission.route) else {
             return Err(Error::explain(ErrorType::InternalError, "a permit without a path and a route"));
         };
@@ -245,6 +260,9 @@ impl ProxyHttp for Edge {
             session.set_read_timeout(None);
         } else if response.status.is_informational() {
             return Ok(());
+        }
+        if self.farewell.has_begun() {
+            session.set_keepalive(None);
         }
         let (answered_at, now) = self.gateway.clock().read();
         if let (Some(upstream), Some(asked)) = (ctx.upstream(), &ctx.asked) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use super::service_manager::{News, ServiceManager};
 use super::{Source, entrance, room, snapshot};
 use crate::admin::RouteText;
 use crate::config::watch::{Watch, WatchedFile};
@@ -18,6 +19,7 @@ use crate::proxy::{Caretaker, Entrances, Snapshot};
 /// What a reload needs.
 pub(super) struct Reloader {
     pub(super) source: Source,
+    pub(super) service_manager: ServiceManager,
     /// What was in force at the start and cannot change without a restart.
     pub(super) frozen: Frozen,
     pub(super) live: Arc<ArcSwap<Snapshot>>,
@@ -44,6 +46,7 @@ impl Reloader {
                 () = watch.changed() => {}
                 Some(()) = asked.recv() => {}
             }
+            self.service_manager.tell(News::Reloading);
             let source = self.source.clone();
             match tokio::task::spawn_blocking(move || read(&source)).await {
                 // Half of a list may be a sound one: what was touched meanwhile is waited for again.
@@ -56,6 +59,7 @@ impl Reloader {
                 }
                 Err(error) => self.refuse(&error.to_string()),
             }
+            self.service_manager.tell(News::Ready);
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let listen = listener::listeners(file, reader);
     let admin = network::admin(file, &mut reader.findings);
     let upstreams = upstream::upstreams(file, reader);
+    let drain = network::drain(file, &mut reader.findings);
     let client = identity::client(file);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
@@ -68,6 +69,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         webhook: webhook?,
         otp: otp?,
         workers: file.server.as_ref()?.workers?.0 as usize,
+        drain: drain?,
     })
 }
 

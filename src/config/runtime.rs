@@ -38,6 +38,7 @@ pub struct Config {
     pub otp: Option<OtpSpec>,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
+    pub drain: DrainSpec,
     /// What each route matches, as it was written, in the order of the file.
     pub texts: Vec<RouteText>,
 }
@@ -57,6 +58,15 @@ pub struct ListenerSpec {
     pub hsts: Option<Span>,
     /// What one client may take.
     pub limits: ClientLimits,
+}
+
+/// How the process takes its leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSpec {
+    /// How long `/readyz` says no before connections are refused.
+    pub delay: Span,
+    /// How long requests in flight may finish after that.
+    pub within: Span,
 }
 
 /// The listener for operators.
@@ -106,6 +116,7 @@ pub struct Frozen {
     listen: Vec<(SocketAddr, ClientLimits)>,
     admin: AdminSpec,
     workers: usize,
+    drain: DrainSpec,
     store: Arc<StoreSpec>,
     log: LogFormat,
     retention: Span,
@@ -118,6 +129,7 @@ impl Frozen {
             listen: config.listen.iter().map(|listener| (listener.address, listener.limits)).collect(),
             admin: config.admin.clone(),
             workers: config.workers,
+            drain: config.drain,
             store: Arc::clone(&config.store),
             log: config.log,
             retention: config.retention,
@@ -127,11 +139,13 @@ impl Frozen {
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin, workers, store, log, retention, webhook } = Frozen::of(other);
+        let Frozen { listen, admin, workers, drain, store, log, retention, webhook } = Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
             ("admin.address", self.admin.address != admin.address),
             ("server.workers", self.workers != workers),
+            ("server.drain_delay", self.drain.delay != drain.delay),
+            ("server.drain", self.drain.within != drain.within),
             ("store.max_keys", self.store.max_keys != store.max_keys),
             ("store.data_dir", self.store.data_dir != store.data_dir),
             ("admin.tokens", !same_tokens(&self.admin.tokens, &admin.tokens)),

@@ -80,12 +80,18 @@ impl Listeners {
         Listeners { proxy, stop, all_closed }
     }
 
-    /// Stops accepting, closes idle connections, and lets requests in flight finish for at
-    /// most `drain`. Whether all of them did.
-    pub async fn stop(mut self, drain: Duration) -> bool {
+    /// Stops accepting; from here on each answer is the last on its connection. Those without a request are closed
+    /// once `linger` is over: who has just been answered may be about to ask again.
+    pub async fn close(&mut self, linger: Duration) {
         // Without receivers nothing is left to stop.
         let _ = self.stop.send(true);
+        // Late or not, the others are closed now.
+        let _ = tokio::time::timeout(linger, self.all_closed.recv()).await;
         self.proxy.http_cleanup().await;
+    }
+
+    /// Lets requests in flight finish for at most `drain`; whether all of them did.
+    pub async fn finish(&mut self, drain: Duration) -> bool {
         tokio::time::timeout(drain, self.all_closed.recv()).await.is_ok()
     }
 }

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 
 use super::store::Outage;
+use super::upstream::timeout;
 use crate::config::file::File;
 use crate::config::problem::{Findings, Wrong};
-use crate::config::runtime::AdminSpec;
+use crate::config::reader::Optional;
+use crate::config::runtime::{AdminSpec, DrainSpec};
 use crate::decision::policy::Rules;
+use crate::decision::time::Span;
 
 pub(super) fn admin(file: &File, findings: &mut Findings) -> Option<AdminSpec> {
     let admin = file.admin.as_ref()?;
@@ -49,4 +52,15 @@ pub(super) fn warn_of_idle_readiness(file: &File, rules: &Rules, findings: &mut 
 pub(super) fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     let overlap = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() != 0 && a.port() == b.port() && overlap
+}
+
+pub(super) fn drain(file: &File, findings: &mut Findings) -> Option<DrainSpec> {
+    let server = file.server.as_ref()?;
+    let delay = match &server.drain_delay {
+        Optional::Given(delay) => timeout(Some(delay), findings),
+        Optional::Absent => Some(Span::ZERO),
+        Optional::Faulty => None,
+    };
+    let within = timeout(server.drain.as_ref(), findings);
+    Some(DrainSpec { delay: delay?, within: within? })
 }

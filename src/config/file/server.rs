@@ -167,5 +167,9 @@ section! {
     Server "server" {
         /// Worker threads; 0 is one a core.
         default("0") "workers" workers: Whole<0, 1024>;
+        /// How long /readyz says no while all is served, once the gateway is told to stop: what a balancer needs to notice. None without it.
+        optional "drain_delay" drain_delay: Located<Span>;
+        /// How long requests in flight may finish after that.
+        default("20s") "drain" drain: Located<Span>;
     }
 }

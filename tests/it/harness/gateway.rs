@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
-use tollgate::app::{App, Outside, Source, StartError};
+use tollgate::app::{App, Drain, Outside, Source, StartError};
 use tollgate::clock::{Clock, ManualClock};
 use tollgate::config::Environment;
 use tollgate::decision::time::{Span, Timestamp};
@@ -167,7 +167,8 @@ impl Gateway {
 }
 
 async fn stop(app: App) -> bool {
-    app.stop(Duration::from_secs(5), std::future::pending()).await
+    let drain = Drain { delay: Duration::ZERO, within: Duration::from_secs(5) };
+    app.stop(drain, std::future::pending()).await
 }
 
 /// Puts a new file in the place of the old one in a single step, as careful editors do: however slow the day, no
