@@ -3,6 +3,7 @@
 mod bind;
 mod codes;
 mod data_dir;
+mod rehearsal;
 mod reload;
 mod room;
 mod store;
@@ -35,6 +36,8 @@ use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
 pub use self::data_dir::DataDirError;
+pub use self::rehearsal::{Imagined, Rehearsal};
+pub use crate::gateway::{Counted, Explained, UserSeen};
 
 /// How often the log is told what it was spared.
 const REPORT_EVERY: Duration = Duration::from_secs(1);

@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 mod codes;
 mod events;
+mod explain;
 mod guard;
 mod inspect;
 mod memo;
@@ -25,6 +26,7 @@ use smallvec::SmallVec;
 
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
+pub use self::explain::{Counted, Explained, UserSeen};
 pub use self::inspect::{Asked, KeyState, Question, WindowState};
 pub use self::memo::note_of;
 pub use self::mirror::MirrorSpec;
@@ -247,23 +249,7 @@ impl Gateway {
     /// Decides one request: charges all of its limits, or none.
     pub async fn admit(&self, policies: &Policies, exchange: &mut impl Exchange) -> Admission {
         let (watch, decided_at) = self.clock.read();
-        let head = exchange.head();
-        let mut seen = Seen {
-            client: policies.rules.client.identify(head.peer, head.headers),
-            route: None,
-            path: None,
-            decided_at,
-            waited: Duration::ZERO,
-            user: None,
-            fields: None,
-            plan: Plan::default(),
-            shadowed: SmallVec::new(),
-            began: SmallVec::new(),
-            attempt: None,
-            shared: 0,
-            task: None,
-            destination: None,
-        };
+        let mut seen = Seen::of(policies, exchange.head(), decided_at);
         let mut outcome = self.decide(policies, exchange, &mut seen).await;
         self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
         self.record(policies, &seen, &outcome, exchange.head());
@@ -394,6 +380,26 @@ impl Gateway {
 }
 
 impl Seen {
+    /// What is known before anything is decided.
+    fn of(policies: &Policies, head: Head<'_>, decided_at: Timestamp) -> Seen {
+        Seen {
+            client: policies.rules.client.identify(head.peer, head.headers),
+            route: None,
+            path: None,
+            decided_at,
+            waited: Duration::ZERO,
+            user: None,
+            fields: None,
+            plan: Plan::default(),
+            shadowed: SmallVec::new(),
+            began: SmallVec::new(),
+            attempt: None,
+            shared: 0,
+            task: None,
+            destination: None,
+        }
+    }
+
     fn facts<'a>(&'a self, head: Head<'a>) -> Result<Facts<'a>, Refusal> {
         Ok(Facts {
             client: &self.client,

@@ -28,6 +28,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 
+pub use self::body::BODY_MAX;
 pub use self::context::Context;
 pub use self::listener::Listeners;
 pub use self::upstream::{ResolveError, Upstream};

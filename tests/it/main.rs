@@ -13,6 +13,7 @@ mod conformance;
 mod dashboard;
 mod demo;
 mod desk;
+mod explain;
 mod failures;
 mod forwarding;
 mod harness;
