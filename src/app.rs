@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
-use self::data_dir::DataDir;
+use self::data_dir::{DataDir, random};
 use self::reload::Reloader;
 use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
@@ -32,7 +32,7 @@ use crate::journal::{Journal, JournalSpec};
 use crate::otp::{Lasting, OtpError};
 use crate::proxy::{Edge, Listeners, ResolveError, Snapshot, Upstream};
 use crate::store::snapshot::Snapshots;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLog, Metrics};
 
 pub use self::bind::BindError;
 pub use self::data_dir::DataDirError;
@@ -73,6 +73,7 @@ pub struct App {
     _data: DataDir,
     gateway: Arc<Gateway>,
     codes: Arc<Lasting>,
+    access: Arc<AccessLog>,
 }
 
 /// Why a gateway did not start.
@@ -134,7 +135,8 @@ impl App {
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics, &codes).await?));
         metrics.reload_succeeded(gateway.clock().now());
 
-        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
+        let access = Arc::new(AccessLog::new(metrics.access()));
+        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live), Arc::clone(&access), &random()?);
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
         let reloader = Reloader {
@@ -176,6 +178,7 @@ impl App {
             keeper,
             gateway,
             codes,
+            access,
             _data: data,
         })
     }
@@ -218,6 +221,7 @@ impl App {
             tracing::error!(%error, "the counters were not saved a last time");
         }
         self.gateway.close().await;
+        self.access.flush().await;
         drained
     }
 }
@@ -288,11 +292,17 @@ async fn snapshot(
     for spec in &config.upstreams {
         upstreams.push(Upstream::resolve(spec, metrics).await?);
     }
+    let (trace, access_lines) = (config.trace, room::access_lines(config.access_log));
     let mut policies = Policies::new(config.rules, config.user, metrics);
     if let Some(spec) = config.otp {
         policies = policies.with_codes(codes::otp(spec, codes)?);
     }
-    Ok(Snapshot { policies: Arc::new(policies), upstreams: upstreams.into_boxed_slice() })
+    Ok(Snapshot {
+        policies: Arc::new(policies),
+        upstreams: upstreams.into_boxed_slice(),
+        trace,
+        access_lines,
+    })
 }
 
 async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {

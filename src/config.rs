@@ -24,7 +24,7 @@ use std::path::Path;
 pub use environment::Environment;
 pub use problem::{Problem, Problems};
 pub use runtime::{
-    AdminSpec, AdminToken, Config, Frozen, Identifiers, LogFormat, Role, RouteText, WebhookSpec,
+    AccessLog, AdminSpec, AdminToken, Config, Frozen, Identifiers, LogFormat, Role, RouteText, WebhookSpec,
 };
 
 use file::File;

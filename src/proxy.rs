@@ -3,6 +3,7 @@
 //! The [`ProxyHttp`] implementation delegates each hook in a few lines; what a hook means stands
 //! in the module it names.
 
+mod account;
 mod activity;
 mod body;
 mod context;
@@ -10,6 +11,7 @@ mod forward;
 mod listener;
 mod request;
 mod respond;
+mod trace;
 mod upstream;
 mod wire;
 
@@ -25,7 +27,7 @@ use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer as _};
 use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::body::BODY_MAX;
@@ -33,34 +35,47 @@ pub use self::context::Context;
 pub use self::listener::Listeners;
 pub use self::upstream::{ResolveError, Upstream};
 
+use self::account::Notes;
 use self::context::Admitted;
 use self::forward::Origin;
 use self::request::Arrival;
+use self::trace::Ids;
 use crate::decision::failure::ByHead;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
+use crate::decision::trace::{Sampled, TraceRules};
 use crate::decision::verdict::Permit;
-use crate::gateway::{AnswerWatch, Attempt, Gateway, Policies};
+use crate::gateway::{AnswerWatch, Attempt, Exchange as _, Gateway, Policies};
 use crate::otp::Task;
-use crate::telemetry::UpstreamFailure;
+use crate::telemetry::{AccessLines, AccessLog, UpstreamFailure};
 
 /// One configuration in force: pinned by each request for its whole life.
 pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// In the order of the file: what `UpstreamIndex` counts.
     pub upstreams: Box<[Upstream]>,
+    pub trace: TraceRules,
+    pub access_lines: AccessLines,
 }
 
 /// The proxy: the gateway's decisions applied to Pingora's sessions.
 pub struct Edge {
     gateway: Arc<Gateway>,
     live: Arc<ArcSwap<Snapshot>>,
+    access: Arc<AccessLog>,
+    ids: Ids,
 }
 
 impl Edge {
-    pub fn new(gateway: Arc<Gateway>, live: Arc<ArcSwap<Snapshot>>) -> Edge {
-        Edge { gateway, live }
+    /// `ids_secret` is of this process alone: what ids of requests are made from.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        live: Arc<ArcSwap<Snapshot>>,
+        access: Arc<AccessLog>,
+        ids_secret: &[u8; 16],
+    ) -> Edge {
+        Edge { gateway, live, access, ids: Ids::new(ids_secret) }
     }
 
     /// Ready for [`Listeners::start`].
@@ -91,6 +106,9 @@ impl ProxyHttp for Edge {
         if ctx.attempt.is_some() {
             self.settle(outcome_at_end(error, ctx), ctx).await;
         }
+        if let Some(notes) = ctx.notes.take() {
+            self.tell(session, &notes, ctx);
+        }
         if let Some(activity) = wire::activity_of(session) {
             activity.end();
         }
@@ -98,9 +116,16 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let snapshot = ctx.snapshot.insert(self.live.load_full());
-        let mut arrival = Arrival::new(session);
+        let mut arrival = Arrival::new(session, snapshot.trace.request_id.as_ref());
         let peer = arrival.peer();
+        let is_trusted = snapshot.policies.rules.client.trusts(peer);
+        // Before anything is decided: what is counted by must be what the backend reads.
+        let traced =
+            trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, Sampled::Yes, &self.ids)?;
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
+        if snapshot.access_lines != AccessLines::Off {
+            ctx.notes = Some(Box::new(Notes::of(&admission, arrival.head(), traced, snapshot)));
+        }
         let permit = match admission.outcome {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -145,6 +170,9 @@ impl ProxyHttp for Edge {
             .zip(ctx.upstream())
             .and_then(|(permit, upstream)| upstream.next(permit))
             .ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a permit"))?;
+        if let Some(notes) = &mut ctx.notes {
+            notes.server = peer.address().as_inet().copied();
+        }
         if !forward::has_hop_by_hop(&session.req_header().headers) {
             // Nothing to strip, and Pingora would look for each of those fields in turn.
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
@@ -167,7 +195,7 @@ impl ProxyHttp for Edge {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
@@ -178,14 +206,14 @@ impl ProxyHttp for Edge {
         if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {
             upstream.metrics().answered(response.status.as_u16(), asked_at.until(answered_at));
         }
+        if let Some(notes) = &mut ctx.notes {
+            notes.answered_at = Some(answered_at);
+        }
         if ctx.attempt.is_some() {
             self.learn(response, ctx).await;
         }
         let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
-        match ctx.quota() {
-            Some((route, quota)) => respond::add_limit_headers(response, snapshot, route, quota, now),
-            None => Ok(()),
-        }
+        respond::add_ours(session, response, snapshot, ctx.quota(), now)
     }
 
     fn response_body_filter(
@@ -216,7 +244,8 @@ impl ProxyHttp for Edge {
             && let Some(upstream) = ctx.upstream()
         {
             upstream.metrics().failed(failure_kind(error));
-            self.gateway.backend_failed(upstream.name(), error.etype().as_str());
+            let request_id = ctx.request_id(&session.req_header().headers);
+            self.gateway.backend_failed(upstream.name(), error.etype().as_str(), request_id);
         }
         if let Some(status) = status {
             let now = self.gateway.clock().now();
@@ -255,6 +284,16 @@ impl Edge {
             }
             None => {}
         }
+    }
+
+    /// Tells of a request that is over.
+    fn tell(&self, session: &Session, notes: &Notes, ctx: &Context) {
+        let Some(snapshot) = &ctx.snapshot else { return };
+        notes.close(session, snapshot, ctx.asked_at, self.gateway.clock(), |account| {
+            if snapshot.access_lines.want(account.status) {
+                self.access.note(account);
+            }
+        });
     }
 
     async fn settle(&self, outcome: Outcome, ctx: &mut Context) {

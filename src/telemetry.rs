@@ -1,5 +1,6 @@
 //! What operators see of the gateway: metrics and log lines.
 
+mod access;
 mod blocks;
 mod failures;
 mod lines;
@@ -7,11 +8,12 @@ pub mod log;
 pub mod metrics;
 pub mod refusals;
 
+pub use self::access::{AccessLines, AccessLog, Account};
 pub use self::blocks::{BlockLine, BlockLog};
 pub use self::failures::FailureLog;
 pub use self::metrics::{
-    DataDirMetrics, Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, MirrorDropped, MirrorMetrics,
-    Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, SmsMetrics, StoreFailure, StoreGauges,
-    StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
+    AccessMetrics, DataDirMetrics, Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, MirrorDropped,
+    MirrorMetrics, Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, SmsMetrics, StoreFailure,
+    StoreGauges, StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

@@ -93,6 +93,7 @@ impl Exchange for Imagined {
             authority: None,
             headers: &self.headers,
             peer: self.peer,
+            request_id: None,
         }
     }
 

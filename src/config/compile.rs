@@ -13,6 +13,7 @@ mod reject;
 mod route;
 mod sms;
 mod store;
+mod trace;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let admin = network::admin(file, &mut reader.findings);
     let upstreams = network::upstreams(file, &mut reader.findings);
     let client = identity::client(file);
+    let trace = trace::rules(file, client.as_ref(), &mut reader.findings);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
     let suspicion = guard::suspicion(file, &mut reader.findings);
@@ -62,6 +64,8 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         listen: listen?,
         admin: admin?,
         log: file.events.as_ref()?.log?,
+        access_log: file.events.as_ref()?.access_log?,
+        trace: trace?,
         retention: retention?,
         webhook: webhook?,
         otp: otp?,

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
+use crate::decision::trace::TraceRules;
 use crate::decision::upstream::UpstreamSpec;
 use crate::http_client::HttpUrl;
 use crate::identity::UserRules;
@@ -14,7 +15,7 @@ use crate::otp::spec::OtpSpec;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
 
 pub use super::file::admin::{Identifiers, Role};
-pub use super::file::server::LogFormat;
+pub use super::file::server::{AccessLog, LogFormat};
 
 /// A sound configuration.
 #[derive(Debug)]
@@ -27,6 +28,9 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     pub admin: AdminSpec,
     pub log: LogFormat,
+    /// Which requests get a line of their own.
+    pub access_log: AccessLog,
+    pub trace: TraceRules,
     /// How long events are kept.
     pub retention: Span,
     /// Who is told what happens, if anybody.

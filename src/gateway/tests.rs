@@ -209,7 +209,7 @@ impl Ask {
 impl Exchange for Ask {
     fn head(&self) -> Head<'_> {
         let Ask { method, path, headers, peer, .. } = self;
-        Head { method, path, query: "", authority: None, headers, peer: *peer }
+        Head { method, path, query: "", authority: None, headers, peer: *peer, request_id: None }
     }
 
     fn has_body(&mut self) -> bool {

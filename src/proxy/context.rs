@@ -8,9 +8,13 @@
 //! | `asked_at` | `upstream_peer`  | backend latency                                |
 //! | `attempt`  | `request_filter` | settled by the answer, or when the request ends |
 //! | `answer`   | `response_filter`| an answer whose body tells the outcome         |
+//! | `notes`    | `request_filter` | told when the request ends, if anybody asks    |
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
+use super::account::Notes;
 use super::{Snapshot, Upstream};
 use crate::clock::Stopwatch;
 use crate::decision::failure::FailureRule;
@@ -31,6 +35,7 @@ pub struct Context {
     /// What this request reserved, until it is settled.
     pub(super) attempt: Option<Box<Attempt>>,
     pub(super) answer: Option<Box<AnswerWatch>>,
+    pub(super) notes: Option<Box<Notes>>,
 }
 
 /// Where an admitted request goes, and by what right.
@@ -47,6 +52,12 @@ impl Context {
             Target::Upstream(upstream) => snapshot.upstreams.get(upstream.0),
             Target::Otp(_) => None,
         }
+    }
+
+    /// The id of the request with these headers.
+    pub(super) fn request_id<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        let name = self.snapshot.as_ref()?.trace.request_id.as_ref()?;
+        headers.get(name)?.to_str().ok()
     }
 
     /// Which answers of the request's route are a failed attempt.

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderName, Method};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::body;
@@ -13,19 +14,24 @@ use crate::gateway::{BodyUnread, Exchange, Head};
 pub(super) struct Arrival<'s> {
     session: &'s mut Session,
     peer: IpAddr,
+    request_id: Option<&'s HeaderName>,
 }
 
 impl<'s> Arrival<'s> {
-    pub(super) fn new(session: &'s mut Session) -> Arrival<'s> {
+    pub(super) fn new(session: &'s mut Session, request_id: Option<&'s HeaderName>) -> Arrival<'s> {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
         spell_method(session);
         // Every connection knows its peer; one that does not is counted as nobody's.
-        Arrival { peer: peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), session }
+        Arrival { peer: peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), session, request_id }
     }
 
     /// Who is at the other end of the connection.
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    pub(super) fn header_mut(&mut self) -> &mut RequestHeader {
+        self.session.req_header_mut()
     }
 }
 
@@ -49,6 +55,7 @@ impl Exchange for Arrival<'_> {
             authority: header.uri.authority().map(|authority| authority.as_str()),
             headers: &header.headers,
             peer: self.peer,
+            request_id: self.request_id,
         }
     }
 

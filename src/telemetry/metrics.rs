@@ -1,6 +1,7 @@
 //! Prometheus metrics. Every label value comes from the configuration or from a closed set,
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
+mod access;
 mod data_dir;
 mod family;
 mod journal;
@@ -21,6 +22,7 @@ use crate::decision::limit::Mode;
 use crate::decision::time::Timestamp;
 use family::Family;
 
+pub use access::AccessMetrics;
 pub use data_dir::DataDirMetrics;
 pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
@@ -54,6 +56,7 @@ struct Inner {
     store_overflows: IntCounter,
     store: StoreMetrics,
     data_dir: DataDirMetrics,
+    access: AccessMetrics,
     journal: JournalMetrics,
     mirror: MirrorMetrics,
     webhook: WebhookMetrics,
@@ -128,6 +131,7 @@ impl Metrics {
             )?,
             store: StoreMetrics::new(&registry)?,
             data_dir: DataDirMetrics::new(&registry)?,
+            access: AccessMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
             mirror: MirrorMetrics::new(&registry)?,
             webhook: WebhookMetrics::new(&registry)?,
@@ -172,6 +176,11 @@ impl Metrics {
     /// The handles of the folder that outlives the process.
     pub fn data_dir(&self) -> DataDirMetrics {
         self.0.data_dir.clone()
+    }
+
+    /// The handles of the access log.
+    pub fn access(&self) -> AccessMetrics {
+        self.0.access.clone()
     }
 
     /// The handles of the journal.

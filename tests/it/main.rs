@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod access;
+mod access_log;
 mod adversary;
 mod answers;
 mod binary;
@@ -31,5 +32,6 @@ mod sms;
 mod stuffing;
 mod suspicion;
 mod tidy;
+mod tracing;
 mod users;
 mod watch_room;

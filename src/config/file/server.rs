@@ -9,10 +9,11 @@ use crate::config::place::Located;
 use crate::config::reader::NonEmpty;
 use crate::config::section::{section, words};
 use crate::config::value::address::ServerAddress;
-use crate::config::value::http::CookieName;
+use crate::config::value::http::{CookieName, IdHeader};
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
+use crate::decision::trace::Traceparent;
 use crate::identity::Algorithm;
 
 section! {
@@ -112,6 +113,14 @@ section! {
         default("30d") "retention" retention: Located<Span>;
         /// The form of a line.
         default("json") "log" log: LogFormat;
+        /// Which requests get a line of their own, as JSON on standard output.
+        default("off") "access_log" access_log: AccessLog;
+        /// The header with the id of a request, for the backend, on every answer and in our lines. Taken over from
+        /// trusted proxies, made anew for everybody else; `off`: requests get none.
+        default("x-request-id") "request_id_header" request_id_header: Located<IdHeader>;
+        /// generate: we are a span of each trace, and begin one where the client did not; pass: what clients send
+        /// goes on as it is (W3C Trace Context).
+        default("generate") "traceparent" traceparent: Traceparent;
         /// Who is told of blocks, suspicion and outages, by signed requests.
         optional "webhook" webhook: Located<Webhook>;
     }
@@ -127,6 +136,25 @@ pub enum LogFormat {
 words! { LogFormat, "a log format", {
     LogFormat::Json => "json",
     LogFormat::Text => "text",
+} }
+
+/// Which requests get a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Errors,
+    All,
+}
+
+words! { AccessLog, "a choice of requests", {
+    AccessLog::Off => "off",
+    AccessLog::Errors => "errors",
+    AccessLog::All => "all",
+} }
+
+words! { Traceparent, "a way to trace", {
+    Traceparent::Generated => "generate",
+    Traceparent::Passed => "pass",
 } }
 
 section! {
