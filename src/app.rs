@@ -7,6 +7,7 @@ mod rehearsal;
 mod reload;
 mod room;
 mod store;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -69,6 +70,8 @@ pub struct App {
     mirror: Option<JoinHandle<()>>,
     /// Ends with the last snapshot of the counters.
     keeper: Option<JoinHandle<()>>,
+    /// Ends with the last spans.
+    exporter: Option<JoinHandle<()>>,
     /// Nobody else has the folder while this is here.
     _data: DataDir,
     gateway: Arc<Gateway>,
@@ -129,7 +132,7 @@ impl App {
         let Kept { gateway, data, snapshots, codes } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
-        let frozen = config::Frozen::of(&config);
+        let (frozen, spans) = (config::Frozen::of(&config), config.spans.clone());
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics, &codes).await?));
@@ -139,6 +142,7 @@ impl App {
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live), Arc::clone(&access), &random()?);
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
+        let (edge, exporter) = traces::export(spans.as_ref(), edge, &metrics, &stopped);
         let reloader = Reloader {
             source,
             frozen,
@@ -176,6 +180,7 @@ impl App {
             reload,
             mirror,
             keeper,
+            exporter,
             gateway,
             codes,
             access,
@@ -219,6 +224,11 @@ impl App {
             && let Err(error) = keeper.await
         {
             tracing::error!(%error, "the counters were not saved a last time");
+        }
+        if let Some(exporter) = self.exporter
+            && let Err(error) = exporter.await
+        {
+            tracing::error!(%error, "the export of spans ended before its time");
         }
         self.gateway.close().await;
         self.access.flush().await;

@@ -48,6 +48,8 @@ use crate::decision::trace::{Sampled, TraceRules};
 use crate::decision::verdict::Permit;
 use crate::gateway::{AnswerWatch, Attempt, Exchange as _, Gateway, Policies};
 use crate::otp::Task;
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp::Spans;
 use crate::telemetry::{AccessLines, AccessLog, UpstreamFailure};
 
 /// One configuration in force: pinned by each request for its whole life.
@@ -65,6 +67,8 @@ pub struct Edge {
     live: Arc<ArcSwap<Snapshot>>,
     access: Arc<AccessLog>,
     ids: Ids,
+    #[cfg(feature = "otlp")]
+    spans: Option<Spans>,
 }
 
 impl Edge {
@@ -75,7 +79,20 @@ impl Edge {
         access: Arc<AccessLog>,
         ids_secret: &[u8; 16],
     ) -> Edge {
-        Edge { gateway, live, access, ids: Ids::new(ids_secret) }
+        Edge {
+            gateway,
+            live,
+            access,
+            ids: Ids::new(ids_secret),
+            #[cfg(feature = "otlp")]
+            spans: None,
+        }
+    }
+
+    /// The same, telling a collector of its requests.
+    #[cfg(feature = "otlp")]
+    pub fn with_spans(self, spans: Spans) -> Edge {
+        Edge { spans: Some(spans), ..self }
     }
 
     /// Ready for [`Listeners::start`].
@@ -120,10 +137,10 @@ impl ProxyHttp for Edge {
         let peer = arrival.peer();
         let is_trusted = snapshot.policies.rules.client.trusts(peer);
         // Before anything is decided: what is counted by must be what the backend reads.
-        let traced =
-            trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, Sampled::Yes, &self.ids)?;
+        let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
-        if snapshot.access_lines != AccessLines::Off {
+        let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
+        if snapshot.access_lines != AccessLines::Off || is_picked {
             ctx.notes = Some(Box::new(Notes::of(&admission, arrival.head(), traced, snapshot)));
         }
         let permit = match admission.outcome {
@@ -292,6 +309,12 @@ impl Edge {
         notes.close(session, snapshot, ctx.asked_at, self.gateway.clock(), |account| {
             if snapshot.access_lines.want(account.status) {
                 self.access.note(account);
+            }
+            #[cfg(feature = "otlp")]
+            if let (Some(spans), Some(_)) = (&self.spans, snapshot.trace.sampler)
+                && let Some(placed) = notes.placed(self.ids.span())
+            {
+                spans.note(account, placed);
             }
         });
     }

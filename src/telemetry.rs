@@ -6,6 +6,8 @@ mod failures;
 mod lines;
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod refusals;
 
 pub use self::access::{AccessLines, AccessLog, Account};

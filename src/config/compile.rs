@@ -35,6 +35,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let upstreams = network::upstreams(file, &mut reader.findings);
     let client = identity::client(file);
     let trace = trace::rules(file, client.as_ref(), &mut reader.findings);
+    let spans = trace::spans(file, &mut reader.findings);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
     let suspicion = guard::suspicion(file, &mut reader.findings);
@@ -66,6 +67,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         log: file.events.as_ref()?.log?,
         access_log: file.events.as_ref()?.access_log?,
         trace: trace?,
+        spans: spans?,
         retention: retention?,
         webhook: webhook?,
         otp: otp?,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::policy::Rules;
@@ -31,6 +32,8 @@ pub struct Config {
     /// Which requests get a line of their own.
     pub access_log: AccessLog,
     pub trace: TraceRules,
+    /// Where spans of requests go, if anywhere.
+    pub spans: Option<SpansSpec>,
     /// How long events are kept.
     pub retention: Span,
     /// Who is told what happens, if anybody.
@@ -73,6 +76,14 @@ pub struct WebhookSpec {
     pub secret: SecretString,
 }
 
+/// A collector of spans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpansSpec {
+    pub url: HttpUrl,
+    /// Values are hidden in Debug.
+    pub headers: HeaderMap,
+}
+
 /// What a route matches, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteText {
@@ -94,6 +105,7 @@ pub struct Frozen {
     log: LogFormat,
     retention: Span,
     webhook: Option<WebhookSpec>,
+    spans: Option<SpansSpec>,
 }
 
 impl Frozen {
@@ -106,12 +118,13 @@ impl Frozen {
             log: config.log,
             retention: config.retention,
             webhook: config.webhook.clone(),
+            spans: config.spans.clone(),
         }
     }
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin, workers, store, log, retention, webhook } = Frozen::of(other);
+        let Frozen { listen, admin, workers, store, log, retention, webhook, spans } = Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
             ("admin.address", self.admin.address != admin.address),
@@ -124,6 +137,7 @@ impl Frozen {
             ("admin.ready_needs_store", self.admin.ready_needs_store != admin.ready_needs_store),
             ("events.log", self.log != log),
             ("events.retention", self.retention != retention),
+            ("events.otlp", self.spans != spans),
             ("events.webhook", !same_webhooks(self.webhook.as_ref(), webhook.as_ref())),
         ];
         named(differs).chain(of_stores(&self.store.kind, &store.kind)).collect()

@@ -15,6 +15,14 @@ pub struct TraceRules {
     /// The header with the id of a request; none where requests get none.
     pub request_id: Option<HeaderName>,
     pub traceparent: Traceparent,
+    /// Which requests are recorded, where spans go to a collector.
+    pub sampler: Option<Sampler>,
+}
+
+/// Picks a share of all requests, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampler {
+    millionths: u32,
 }
 
 /// Whether the gateway takes part in traces.
@@ -45,6 +53,24 @@ pub struct TraceContext {
     pub trace: TraceId,
     pub span: SpanId,
     pub sampled: Sampled,
+}
+
+impl Sampler {
+    pub const ALL: u32 = 1_000_000;
+
+    /// More than all of them is all of them.
+    pub fn new(millionths: u32) -> Sampler {
+        Sampler { millionths: millionths.min(Sampler::ALL) }
+    }
+
+    /// By an id of ours, which nobody outside can choose.
+    pub fn pick(self, span: SpanId) -> Sampled {
+        let [a, b, c, d, ..] = span.0;
+        let place = u64::from(u32::from_be_bytes([a, b, c, d]));
+        // Below this share of all places: of 2^32, so that all is all.
+        let share = (u64::from(self.millionths) << 32) / u64::from(Sampler::ALL);
+        if place < share { Sampled::Yes } else { Sampled::No }
+    }
 }
 
 impl TraceContext {
@@ -213,6 +239,16 @@ mod tests {
         assert!(TraceContext::of(&headers).is_some());
         headers.append(TRACEPARENT, HeaderValue::from_static(SOUND));
         assert_eq!(TraceContext::of(&headers), None);
+    }
+
+    #[test]
+    fn a_share_of_requests_is_picked() {
+        let picked =
+            |millionths, first: u8| Sampler::new(millionths).pick(SpanId([first, 255, 255, 255, 0, 0, 0, 0]));
+        assert!((0..=255).all(|first| picked(0, first) == Sampled::No));
+        assert!((0..=255).all(|first| picked(1_000_000, first) == Sampled::Yes));
+        let quarter = (0..=255).filter(|&first| picked(250_000, first) == Sampled::Yes).count();
+        assert_eq!(quarter, 64);
     }
 
     #[test]

@@ -12,7 +12,12 @@ use super::trace::Traced;
 use crate::clock::{Clock, Stopwatch};
 use crate::decision::route::RouteIndex;
 use crate::decision::time::Timestamp;
+use crate::decision::trace::TraceContext;
+#[cfg(feature = "otlp")]
+use crate::decision::trace::{Sampled, SpanId};
 use crate::gateway::{Admission, Head};
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp::Placed;
 use crate::telemetry::{Account, Verdict};
 
 /// Boxed in the context, and made only where lines or spans are asked for.
@@ -29,6 +34,7 @@ pub(super) struct Notes {
     verdict: Verdict,
     keys: Vec<Box<str>>,
     client: IpAddr,
+    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "spans alone are placed by it"))]
     traced: Traced,
     /// The server that was asked last.
     pub(super) server: Option<SocketAddr>,
@@ -57,6 +63,13 @@ impl Notes {
         }
     }
 
+    /// Where its spans belong, if they are wanted; `span` is a new id.
+    #[cfg(feature = "otlp")]
+    pub(super) fn placed(&self, span: SpanId) -> Option<Placed> {
+        let Traced { own, parent } = self.traced;
+        (own.sampled == Sampled::Yes).then_some(Placed { span, parent, told: own })
+    }
+
     /// Tells `tell` all of it. `asked_at` is when the last server was asked.
     pub(super) fn close(
         &self,
@@ -67,7 +80,7 @@ impl Notes {
         tell: impl FnOnce(&Account<'_>),
     ) {
         let headers = &session.req_header().headers;
-        let trace_id = self.traced.own.trace.text();
+        let trace = TraceContext::of(headers).map(|context| context.trace.text());
         let status = session.response_written().map(|answer| answer.status.as_u16());
         let routes = snapshot.policies.rules.routes();
         tell(&Account {
@@ -83,12 +96,13 @@ impl Notes {
             client: self.client,
             user_agent: text(headers, &USER_AGENT),
             request_id: snapshot.trace.request_id.as_ref().and_then(|name| text(headers, name)),
-            trace_id: std::str::from_utf8(&trace_id).ok(),
+            trace_id: trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
             total: self.watch.until(clock.stopwatch()),
             decision: self.decision,
             body_wait: self.body_wait,
             backend: asked_at.zip(self.answered_at).map(|(asked, answered)| asked.until(answered)),
             server: self.server,
+            asked: asked_at.map(|asked| self.watch.until(asked)),
         });
     }
 }

@@ -25,6 +25,7 @@ pub(super) struct Traced {
     /// Our span, as the backend is told.
     pub(super) own: TraceContext,
     /// The span that sent us the request, if it named itself.
+    #[cfg(feature = "otlp")]
     pub(super) parent: Option<SpanId>,
 }
 
@@ -52,8 +53,7 @@ impl Ids {
     }
 }
 
-/// Gives a request the ids it goes on with, before anything is decided by its headers. `generated` is the flag of
-/// traces that begin here.
+/// Gives a request the ids it goes on with, before anything is decided by its headers.
 ///
 /// A trace that the client names is carried on, whoever the client is: it groups what others record, and decides
 /// nothing. A request id is believed from trusted proxies alone: it stands in our lines as the name of the request.
@@ -61,14 +61,19 @@ pub(super) fn enter(
     request: &mut RequestHeader,
     rules: &TraceRules,
     peer_is_trusted: bool,
-    generated: Sampled,
     ids: &Ids,
 ) -> pingora::Result<Traced> {
     let sent = TraceContext::of(&request.headers);
-    let own = match sent {
-        Some(sent) => TraceContext { span: ids.span(), ..sent },
-        None => TraceContext { trace: ids.trace(), span: ids.span(), sampled: generated },
+    let span = ids.span();
+    let sampled = match (&rules.sampler, sent) {
+        (None, Some(sent)) => sent.sampled,
+        // A trace that nobody wants recorded would silence the backend's own tracing.
+        (None, None) => Sampled::Yes,
+        // Strangers must not flood the collector.
+        (Some(_), Some(sent)) if peer_is_trusted => sent.sampled,
+        (Some(sampler), Some(_) | None) => sampler.pick(span),
     };
+    let own = TraceContext { trace: sent.map_or_else(|| ids.trace(), |sent| sent.trace), span, sampled };
     match rules.traceparent {
         Traceparent::Generated => {
             if sent.is_none() && request.headers.contains_key(TRACESTATE) {
@@ -91,7 +96,11 @@ pub(super) fn enter(
             request.insert_header(name.clone(), value(&id.text())?)?;
         }
     }
-    Ok(Traced { own, parent: sent.map(|sent| sent.span) })
+    Ok(Traced {
+        own,
+        #[cfg(feature = "otlp")]
+        parent: sent.map(|sent| sent.span),
+    })
 }
 
 fn value(text: &[u8]) -> pingora::Result<HeaderValue> {

@@ -95,6 +95,8 @@ pub struct Account<'a> {
     /// From the last server that was asked to the head of its answer.
     pub backend: Option<Duration>,
     pub server: Option<SocketAddr>,
+    /// When that server was asked, from the head of the request on.
+    pub asked: Option<Duration>,
 }
 
 #[derive(Serialize)]
@@ -307,6 +309,7 @@ mod tests {
             body_wait: Duration::ZERO,
             backend: None,
             server: None,
+            asked: None,
         }
     }
 

@@ -8,6 +8,8 @@ mod journal;
 mod mirror;
 mod route;
 mod sms;
+#[cfg(feature = "otlp")]
+mod spans;
 mod store;
 mod upstream;
 mod webhook;
@@ -28,6 +30,8 @@ pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use sms::{ProviderLabels, ProviderMetrics, SmsMetrics};
+#[cfg(feature = "otlp")]
+pub use spans::SpanMetrics;
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{UpstreamCounts, UpstreamFailure, UpstreamMetrics};
 pub use webhook::WebhookMetrics;
@@ -61,6 +65,8 @@ struct Inner {
     mirror: MirrorMetrics,
     webhook: WebhookMetrics,
     sms: SmsMetrics,
+    #[cfg(feature = "otlp")]
+    spans: SpanMetrics,
     suspicions: Family<IntCounter, 2>,
 }
 
@@ -136,6 +142,8 @@ impl Metrics {
             mirror: MirrorMetrics::new(&registry)?,
             webhook: WebhookMetrics::new(&registry)?,
             sms: SmsMetrics::new(&registry)?,
+            #[cfg(feature = "otlp")]
+            spans: SpanMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -201,6 +209,12 @@ impl Metrics {
     /// The handles of one-time codes and their providers.
     pub fn sms(&self) -> SmsMetrics {
         self.0.sms.clone()
+    }
+
+    /// The handles of the export of spans.
+    #[cfg(feature = "otlp")]
+    pub fn spans(&self) -> SpanMetrics {
+        self.0.spans.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

@@ -29,6 +29,8 @@ mod restart;
 mod shared;
 mod shipped;
 mod sms;
+#[cfg(feature = "otlp")]
+mod spans;
 mod stuffing;
 mod suspicion;
 mod tidy;

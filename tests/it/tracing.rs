@@ -207,3 +207,15 @@ async fn lines_name_the_request_and_its_trace() {
     let refused = line("\"refused\"");
     assert_eq!((refused["request_id"].as_str(), refused["trace_id"].as_str()), (Some(&*ids[1]), Some(TRACE)));
 }
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_binary_without_spans_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    let otlp = "events: { otlp: { endpoint: 'https://collector.example' } }\n";
+    std::fs::write(&path, format!("{}{RULES}{otlp}", preamble("127.0.0.1:1".parse().unwrap()))).unwrap();
+    let refused = tollgate::config::load(&path, &tollgate::config::Environment::empty()).unwrap_err();
+    let expected = "events.otlp: this binary was built without OpenTelemetry; build it with `--features otlp`, or remove `otlp`";
+    assert!(refused.problems.brief().any(|told| told.ends_with(expected)), "{refused}");
+}

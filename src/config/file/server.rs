@@ -6,10 +6,11 @@ use http::HeaderName;
 
 use super::admin::Webhook;
 use crate::config::place::Located;
-use crate::config::reader::NonEmpty;
+use crate::config::reader::{Named, NonEmpty};
 use crate::config::section::{section, words};
 use crate::config::value::address::ServerAddress;
 use crate::config::value::http::{CookieName, IdHeader};
+use crate::config::value::otp::{Amount, CallUrl};
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
@@ -121,6 +122,8 @@ section! {
         /// generate: we are a span of each trace, and begin one where the client did not; pass: what clients send
         /// goes on as it is (W3C Trace Context).
         default("generate") "traceparent" traceparent: Traceparent;
+        /// Where spans of requests go: an OpenTelemetry collector.
+        optional "otlp" otlp: Located<Otlp>;
         /// Who is told of blocks, suspicion and outages, by signed requests.
         optional "webhook" webhook: Located<Webhook>;
     }
@@ -137,6 +140,18 @@ words! { LogFormat, "a log format", {
     LogFormat::Json => "json",
     LogFormat::Text => "text",
 } }
+
+section! {
+    /// An OpenTelemetry collector that takes OTLP over HTTP, in JSON. For binaries that were built with it.
+    Otlp "the collector" {
+        /// https://host:4318, or http:// on this machine; spans go to /v1/traces below it.
+        required "endpoint" endpoint: Located<CallUrl>;
+        /// Of each export: `authorization`, or what else the collector asks for.
+        default("{}") "headers" headers: Located<Named<HeaderName, Located<Secret>>>;
+        /// The share of requests that are recorded, from 0 to 1. Trusted proxies that trace decide it for theirs.
+        default("0.01") "sample" sample: Located<Amount>;
+    }
+}
 
 /// Which requests get a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
