@@ -5,10 +5,12 @@ mod codes;
 mod data_dir;
 mod entrance;
 mod handover;
+mod rehearsal;
 mod reload;
 mod room;
 mod service_manager;
 mod store;
+mod traces;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -25,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
-use self::data_dir::DataDir;
+use self::data_dir::{DataDir, random};
 use self::handover::{Inherited, Offer, Predecessor};
 use self::reload::Reloader;
 use self::room::Parts;
@@ -42,12 +44,14 @@ use crate::proxy::{
     SystemResolver, Upstream,
 };
 use crate::store::snapshot::Snapshots;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLog, Metrics};
 
 pub use self::bind::BindError;
 pub use self::data_dir::DataDirError;
 pub use self::handover::{HandoverError, Successor};
+pub use self::rehearsal::{Imagined, Rehearsal};
 pub use self::service_manager::{News, ServiceManager};
+pub use crate::gateway::{Counted, Explained, UserSeen};
 
 /// How often the log is told what it was spared.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -114,6 +118,9 @@ struct Holdings {
     _caretaker: Arc<Caretaker>,
     gateway: Arc<Gateway>,
     codes: Arc<Lasting>,
+    access: Arc<AccessLog>,
+    /// Ends with the last spans.
+    exporter: Option<JoinHandle<()>>,
     /// Nobody else has the folder while this is here.
     data: DataDir,
 }
@@ -208,17 +215,19 @@ impl App {
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
         let drain = Drain::of(&config);
-        let frozen = config::Frozen::of(&config);
+        let (frozen, spans) = (config::Frozen::of(&config), config.spans.clone());
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         metrics.certificates(&entrance::ends(&config.listen));
         let entrances = Arc::new(Entrances::new(config.listen.iter().map(entrance::of)));
         let live = first(config, &metrics, &codes, &caretaker, gateway.clock()).await?;
 
-        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
+        let access = Arc::new(AccessLog::new(metrics.access()));
+        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live), Arc::clone(&access), &random()?);
         let farewell = edge.farewell();
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
+        let (edge, exporter) = traces::export(spans.as_ref(), edge, &metrics, &stopped);
         let service_manager = ServiceManager::of(&source.environment);
         let reloader = Reloader {
             source,
@@ -248,7 +257,8 @@ impl App {
         let conf = Arc::new(server_conf(threads));
         let listeners = Listeners::start(edge, &conf, listeners, &entrances);
         let offer = data.folder.as_deref().map(|folder| handover::offer(folder, sockets));
-        let holdings = Holdings { stop, mirror, keeper, gateway, codes, data, _caretaker: caretaker };
+        let holdings =
+            Holdings { stop, mirror, keeper, exporter, gateway, codes, access, data, _caretaker: caretaker };
         readiness.set(Phase::Ready);
         Ok(App { addresses, admin_address, readiness, farewell, listeners, offer, reload, drain, holdings })
     }
@@ -351,7 +361,13 @@ impl Holdings {
         {
             tracing::error!(%error, "the counters were not saved a last time");
         }
+        if let Some(exporter) = self.exporter
+            && let Err(error) = exporter.await
+        {
+            tracing::error!(%error, "the export of spans ended before its time");
+        }
         self.gateway.close().await;
+        self.access.flush().await;
         drop(self.data);
     }
 }
@@ -456,11 +472,12 @@ async fn snapshot(
     now: Timestamp,
 ) -> Result<Snapshot, SnapshotError> {
     let upstreams = upstreams(&config, metrics, caretaker, before, now).await?;
+    let (trace, access_lines) = (config.trace, room::access_lines(config.access_log));
     let mut policies = Policies::new(config.rules, config.user, metrics);
     if let Some(spec) = config.otp {
         policies = policies.with_codes(codes::otp(spec, codes)?);
     }
-    Ok(Snapshot { policies: Arc::new(policies), upstreams })
+    Ok(Snapshot { policies: Arc::new(policies), upstreams, trace, access_lines })
 }
 
 async fn upstreams(

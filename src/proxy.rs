@@ -3,6 +3,7 @@
 //! The [`ProxyHttp`] implementation delegates each hook in a few lines; what a hook means stands
 //! in the module it names.
 
+mod account;
 mod activity;
 mod body;
 mod caps;
@@ -16,6 +17,7 @@ mod link;
 mod listener;
 mod request;
 mod respond;
+mod trace;
 mod upstream;
 mod wire;
 
@@ -31,29 +33,35 @@ use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer as _};
 use pingora::{Error, ErrorSource, ErrorType};
 
+pub use self::body::BODY_MAX;
 pub use self::context::Context;
 pub use self::farewell::Farewell;
 pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
+use self::account::Notes;
 use self::caps::Door;
 use self::context::{Admitted, Asked};
 use self::forward::Origin;
 use self::request::Arrival;
 use self::respond::BackendFailure;
+use self::trace::Ids;
 use self::upstream::Asker;
 use crate::decision::failure::ByHead;
 use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
+use crate::decision::trace::{Sampled, TraceRules};
 use crate::decision::verdict::Permit;
-use crate::gateway::{AnswerWatch, Attempt, Gateway, Policies};
+use crate::gateway::{AnswerWatch, Attempt, Exchange as _, Gateway, Policies};
 use crate::otp::Task;
-use crate::telemetry::UpstreamFailure;
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp::Spans;
+use crate::telemetry::{AccessLines, AccessLog, UpstreamFailure};
 
 /// How an upstream without any server shows among Pingora's errors.
 const NO_SERVER: ErrorType = ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16());
@@ -64,6 +72,8 @@ pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// In the order of the file: what `UpstreamIndex` counts.
     pub upstreams: Box<[Arc<Upstream>]>,
+    pub trace: TraceRules,
+    pub access_lines: AccessLines,
 }
 
 impl Snapshot {
@@ -78,11 +88,29 @@ pub struct Edge {
     gateway: Arc<Gateway>,
     live: Arc<ArcSwap<Snapshot>>,
     farewell: Farewell,
+    access: Arc<AccessLog>,
+    ids: Ids,
+    #[cfg(feature = "otlp")]
+    spans: Option<Spans>,
 }
 
 impl Edge {
-    pub fn new(gateway: Arc<Gateway>, live: Arc<ArcSwap<Snapshot>>) -> Edge {
-        Edge { gateway, live, farewell: Farewell::default() }
+    /// `ids_secret` is of this process alone: what ids of requests are made from.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        live: Arc<ArcSwap<Snapshot>>,
+        access: Arc<AccessLog>,
+        ids_secret: &[u8; 16],
+    ) -> Edge {
+        Edge {
+            gateway,
+            live,
+            access,
+            farewell: Farewell::default(),
+            ids: Ids::new(ids_secret),
+            #[cfg(feature = "otlp")]
+            spans: None,
+        }
     }
 
     /// By which the edge is told to take its leave.
@@ -94,6 +122,12 @@ impl Edge {
     fn door(&self, limits: ClientLimits) -> Arc<Door> {
         let metrics = self.gateway.metrics().edge();
         Door::new(limits, Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
+    }
+
+    /// The same, telling a collector of its requests.
+    #[cfg(feature = "otlp")]
+    pub fn with_spans(self, spans: Spans) -> Edge {
+        Edge { spans: Some(spans), ..self }
     }
 
     /// Ready for [`Listeners::start`].
@@ -128,6 +162,9 @@ impl ProxyHttp for Edge {
         if ctx.attempt.is_some() {
             self.settle(outcome_at_end(error, ctx), ctx).await;
         }
+        if let Some(notes) = ctx.notes.take() {
+            self.tell(session, &notes, ctx);
+        }
         if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
             && let Some(connection) = wire::connection_of(session)
         {
@@ -146,9 +183,16 @@ impl ProxyHttp for Edge {
         if let Some(limits) = wire::connection_of(session).map(|connection| connection.limits) {
             h2::settle(session.req_header_mut(), &limits)?;
         }
-        let mut arrival = Arrival::new(session);
+        let mut arrival = Arrival::new(session, snapshot.trace.request_id.as_ref());
         let peer = arrival.peer();
+        let is_trusted = snapshot.policies.rules.client.trusts(peer);
+        // Before anything is decided: what is counted by must be what the backend reads.
+        let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
+        let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
+        if snapshot.access_lines != AccessLines::Off || is_picked {
+            ctx.notes = Some(Box::new(Notes::of(&admission, arrival.head(), traced, snapshot)));
+        }
         let permit = match admission.outcome {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -202,6 +246,9 @@ impl ProxyHttp for Edge {
         };
         let mut peer = server.peer();
         ctx.asked = Some(Asked { server, at, has_answered: false });
+        if let Some(notes) = &mut ctx.notes {
+            notes.server = peer.address().as_inet().copied();
+        }
         if !forward::has_hop_by_hop(&session.req_header().headers) {
             // Nothing to strip, and Pingora would look for each of those fields in turn.
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
@@ -272,14 +319,14 @@ impl ProxyHttp for Edge {
         if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
+        if let Some(notes) = &mut ctx.notes {
+            notes.answered_at = Some(answered_at);
+        }
         if ctx.attempt.is_some() {
             self.learn(response, ctx).await;
         }
         let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
-        match ctx.quota() {
-            Some((route, quota)) => respond::add_limit_headers(response, snapshot, route, quota, now),
-            None => Ok(()),
-        }
+        respond::add_ours(session, response, snapshot, ctx.quota(), now)
     }
 
     fn response_body_filter(
@@ -310,7 +357,8 @@ impl ProxyHttp for Edge {
             && let Some(upstream) = ctx.upstream()
         {
             upstream.metrics().failed(failure_kind(error));
-            self.gateway.backend_failed(upstream.name(), error.etype().as_str());
+            let request_id = ctx.request_id(&session.req_header().headers);
+            self.gateway.backend_failed(upstream.name(), error.etype().as_str(), request_id);
         }
         // What was begun must not be ended as if it were whole: it breaks off.
         let has_begun = session.response_written().is_some_and(|head| !head.status.is_informational());
@@ -369,6 +417,28 @@ impl Edge {
             }
             None => {}
         }
+    }
+
+    /// Tells of a request that is over.
+    fn tell(&self, session: &Session, notes: &Notes, ctx: &Context) {
+        let Some(snapshot) = &ctx.snapshot else { return };
+        notes.close(
+            session,
+            snapshot,
+            ctx.asked.as_ref().map(|asked| asked.at),
+            self.gateway.clock(),
+            |account| {
+                if snapshot.access_lines.want(account.status) {
+                    self.access.note(account);
+                }
+                #[cfg(feature = "otlp")]
+                if let (Some(spans), Some(_)) = (&self.spans, snapshot.trace.sampler)
+                    && let Some(placed) = notes.placed(self.ids.span())
+                {
+                    spans.note(account, placed);
+                }
+            },
+        );
     }
 
     async fn settle(&self, outcome: Outcome, ctx: &mut Context) {
