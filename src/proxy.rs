@@ -265,7 +265,9 @@ impl ProxyHttp for Edge {
     ) -> Box<Error> {
         // Nothing of the request has reached a server yet, so another may be asked.
         let may_retry = ctx.has_retries_left();
-        self.gave_no_answer(ctx);
+        if !is_own_fault(&error) {
+            self.gave_no_answer(ctx);
+        }
         self.decide_retry(&mut error, may_retry, ctx);
         error
     }
@@ -286,7 +288,9 @@ impl ProxyHttp for Edge {
         let nothing_came = ctx.asked.as_ref().is_some_and(|asked| !asked.has_answered);
         let can_be_sent_anew = session.req_header().method.is_idempotent() && session.is_body_empty();
         let may_retry = is_stale && nothing_came && can_be_sent_anew && ctx.has_retries_left();
-        if !is_stale && nothing_came && *error.esource() == ErrorSource::Upstream {
+        // A server that waits for the rest of a slow client's body owes no answer yet.
+        let owes_an_answer = nothing_came && session.as_downstream_mut().is_body_done();
+        if !is_stale && owes_an_answer && *error.esource() == ErrorSource::Upstream {
             self.gave_no_answer(ctx);
         }
         self.decide_retry(&mut error, may_retry, ctx);
@@ -472,6 +476,11 @@ fn outcome_at_end(error: Option<&Error>, ctx: &mut Context) -> Outcome {
             Outcome::Neither
         }
     }
+}
+
+/// Whether a connection failed for what this machine lacks, such as file descriptors or ports.
+fn is_own_fault(error: &Error) -> bool {
+    matches!(error.etype(), ErrorType::SocketError | ErrorType::BindError | ErrorType::InternalError)
 }
 
 /// What the client is told; nothing if nobody is there to be told.
