@@ -315,22 +315,30 @@ mod tests {
 
     /// Where lines go, once the test opens it.
     #[derive(Clone, Default)]
-    struct Gate(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Gate(Arc<Shared>);
+
+    #[derive(Default)]
+    struct Shared {
+        /// Whether it is open, and what went through.
+        state: Mutex<(bool, Vec<u8>)>,
+        opened: Condvar,
+    }
 
     impl Gate {
         fn open(&self) {
-            self.0.0.lock().unwrap().0 = true;
-            self.0.1.notify_all();
+            self.0.state.lock().unwrap().0 = true;
+            self.0.opened.notify_all();
         }
 
         fn text(&self) -> String {
-            String::from_utf8(self.0.0.lock().unwrap().1.clone()).unwrap()
+            String::from_utf8(self.0.state.lock().unwrap().1.clone()).unwrap()
         }
     }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut state = self.0.1.wait_while(self.0.0.lock().unwrap(), |(is_open, _)| !*is_open).unwrap();
+            let state = self.0.state.lock().unwrap();
+            let mut state = self.0.opened.wait_while(state, |(is_open, _)| !*is_open).unwrap();
             state.1.extend_from_slice(bytes);
             Ok(bytes.len())
         }

@@ -6,8 +6,9 @@ use tollgate::clock::Clock;
 
 use crate::harness::backend::{Backend, Received, Reply};
 use crate::harness::binary::{Running, Signal};
-use crate::harness::client::{Answer, Client};
+use crate::harness::client::{Answer, Client, get};
 use crate::harness::gateway::{Gateway, preamble};
+use crate::harness::{PATIENCE, eventually};
 
 const PROXY: [u8; 4] = [127, 0, 0, 1];
 const STRANGER: [u8; 4] = [127, 0, 0, 66];
@@ -206,6 +207,21 @@ async fn lines_name_the_request_and_its_trace() {
     assert_eq!(line("the backend gave no answer")["request_id"], *ids[0]);
     let refused = line("\"refused\"");
     assert_eq!((refused["request_id"].as_str(), refused["trace_id"].as_str()), (Some(&*ids[1]), Some(TRACE)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_name_the_trace_of_their_request() {
+    let stage = Stage::set("").await;
+    assert_eq!(stage.get(STRANGER, "/limited", &[]).await.0.status, 200);
+    let (answer, _) = stage.get(STRANGER, "/limited", &[]).await;
+    assert_eq!(answer.status, 429);
+    let event = eventually("the event", PATIENCE, async || {
+        let page = get(stage.gateway.admin, "/api/v1/rate-limit-logs?kind=limited").await.json();
+        page["items"].as_array()?.first().cloned()
+    })
+    .await;
+    // A trace that begins here has the number of its request.
+    assert_eq!(event["trace_id"].as_str(), answer.headers.get("x-request-id"), "{event}");
 }
 
 #[cfg(not(feature = "otlp"))]
