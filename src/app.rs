@@ -1,6 +1,8 @@
 //! The composition root: the only place that names every adapter and puts them together.
 
 mod bind;
+mod bound;
+mod chores;
 mod codes;
 mod data_dir;
 mod entrance;
@@ -13,7 +15,6 @@ mod store;
 mod traces;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,15 +27,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use self::bind::{bind, thread_count};
+use self::bind::thread_count;
+use self::bound::Bound;
+use self::chores::spawn_chores;
 use self::data_dir::{DataDir, random};
-use self::handover::{Inherited, Offer, Predecessor};
+use self::handover::{Offer, Predecessor};
 use self::reload::Reloader;
 use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment, Loaded, Refused, WebhookSpec};
-use crate::decision::listener::ClientLimits;
+use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::decision::time::{Span, Timestamp};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
@@ -53,12 +55,6 @@ pub use self::rehearsal::{Imagined, Rehearsal};
 pub use self::service_manager::{News, ServiceManager};
 pub use crate::gateway::{Counted, Explained, UserSeen};
 
-/// How often the log is told what it was spared.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How many reports go by between two sweeps of spent counters.
-const REPORTS_A_SWEEP: u32 = 15;
-/// And how many between two clean-ups of the journal: an hour.
-const REPORTS_A_CLEANUP: u32 = 3600;
 /// Idle connections kept to backends, a worker.
 const IDLE_CONNECTIONS: usize = 512;
 /// Retries are counted by upstream; Pingora's own bound only has to be out of the way.
@@ -372,37 +368,6 @@ impl Holdings {
     }
 }
 
-/// The sockets, before anybody is served.
-struct Bound {
-    listeners: Vec<(TcpListener, ClientLimits)>,
-    addresses: Vec<SocketAddr>,
-    admin_listener: TcpListener,
-    admin_address: SocketAddr,
-}
-
-impl Bound {
-    /// What was inherited and is not in the file any more is closed.
-    fn of(config: &Config, mut inherited: Inherited) -> Result<Bound, BindError> {
-        let listeners =
-            config.listen.iter().map(|spec| Ok((bind(spec.address, "listen", &mut inherited)?, spec.limits)));
-        let listeners = listeners.collect::<Result<Vec<(TcpListener, ClientLimits)>, BindError>>()?;
-        let admin_listener = bind(config.admin.address, "admin.address", &mut inherited)?;
-        let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners
-            .iter()
-            .map(|(listener, _)| bound(listener))
-            .collect::<Result<Vec<SocketAddr>, BindError>>()?;
-        let admin_address = bound(&admin_listener)?;
-        Ok(Bound { listeners, addresses, admin_listener, admin_address })
-    }
-
-    /// The same sockets once more, for the next process.
-    fn copies(&self) -> Result<Vec<OwnedFd>, BindError> {
-        let all = self.listeners.iter().map(|(listener, _)| listener).chain([&self.admin_listener]);
-        all.map(|listener| listener.as_fd().try_clone_to_owned().map_err(BindError::unknown)).collect()
-    }
-}
-
 /// The gateway with what an earlier process left behind.
 struct Kept {
     gateway: Arc<Gateway>,
@@ -453,15 +418,6 @@ async fn first(
     Ok(Arc::new(ArcSwap::from_pointee(first)))
 }
 
-/// What is done beside requests until the gateway stops.
-fn spawn_chores(gateway: &Arc<Gateway>, webhook: Option<WebhookSpec>, stopped: &watch::Receiver<bool>) {
-    tokio::spawn(tidy(Arc::clone(gateway), stopped.clone()));
-    tokio::spawn(watch_store(Arc::clone(gateway), stopped.clone()));
-    if let Some(webhook) = webhook {
-        tokio::spawn(room::alerts(webhook, gateway, stopped.clone()));
-    }
-}
-
 /// The rules of one configuration with everything that they name; `before` is what it takes the place of.
 async fn snapshot(
     config: Config,
@@ -504,32 +460,5 @@ async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver
     };
     if let Err(error) = admin.serve(listener, shutdown).await {
         tracing::error!(%error, "the admin listener stopped");
-    }
-}
-
-async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    tokio::select! {
-        _ = stopped.wait_for(|stopped| *stopped) => {}
-        () = gateway.watch_store() => {}
-    }
-}
-
-async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    for round in (0..REPORTS_A_CLEANUP).cycle() {
-        tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep(REPORT_EVERY) => gateway.report_suppressed(),
-        }
-        if round == 0 {
-            gateway.tidy_journal();
-        }
-        if round % REPORTS_A_SWEEP > 0 {
-            continue;
-        }
-        let gateway = Arc::clone(&gateway);
-        // A full sweep of a large table takes long enough to be in the way of a worker.
-        if let Err(error) = tokio::task::spawn_blocking(move || gateway.sweep()).await {
-            tracing::error!(%error, "the sweep of spent counters failed");
-        }
     }
 }
