@@ -193,9 +193,7 @@ impl App {
     ) -> Result<App, StartError> {
         let Outside { clock, resolver } = outside;
         let Loaded { config, warnings, files } = loaded;
-        for warning in &warnings {
-            tracing::warn!("{}", warning.brief());
-        }
+        warnings.iter().for_each(|warning| tracing::warn!("{}", warning.brief()));
         let inherited = predecessor.as_mut().map(Predecessor::sockets).unwrap_or_default();
         let bound = Bound::of(&config, inherited)?;
         let sockets = bound.copies()?;
@@ -210,8 +208,7 @@ impl App {
         let Kept { gateway, data, snapshots, codes } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
-        let drain = Drain::of(&config);
-        let (frozen, spans) = (config::Frozen::of(&config), config.spans.clone());
+        let (drain, spans, frozen) = (Drain::of(&config), config.spans.clone(), config::Frozen::of(&config));
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         metrics.certificates(&entrance::ends(&config.listen));

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::run::{complain, prepare, until_stopped};
+use super::run::{Signals, complain, prepare, until_stopped};
 use crate::app::{App, ServiceManager, Source};
 use crate::clock::Clock;
 use crate::config::Environment;
@@ -74,8 +74,12 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         tokio::spawn(demo::backend(backend, secrets, std::future::pending()));
         let gateway = app.addresses().first().copied().unwrap_or(options.listen);
         let addresses = demo::Addresses { gateway, admin: app.admin_address(), backend: address };
+        let signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(code) => return code,
+        };
         println!("{}", demo::banner(&addresses));
-        until_stopped(app, ServiceManager::default(), None).await
+        until_stopped(app, signals, ServiceManager::default(), None).await
     })
 }
 

@@ -35,12 +35,16 @@ where
     };
     runtime.block_on(async {
         let service_manager = ServiceManager::of(&source.environment);
+        let signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(code) => return code,
+        };
         match begin(source, loaded, Clock::system()).await {
             Ok(app) => {
                 let admin = app.admin_address();
                 tracing::info!(listen = ?app.addresses(), %admin, "the gateway is ready");
                 service_manager.tell(News::Ready);
-                until_stopped(app, service_manager, renewal).await
+                until_stopped(app, signals, service_manager, renewal).await
             }
             Err(error) => complain(&error, "edit the configuration"),
         }
@@ -121,23 +125,40 @@ pub(super) fn complain(error: &StartError, remedy: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What the process is told from outside. Listened for before it says that it is ready: whoever reads that may send one
+/// at once, and it would end by it.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    renew: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> Result<Signals, ExitCode> {
+        let signals = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+            signal(SignalKind::user_defined2()),
+        );
+        let (Ok(terminate), Ok(interrupt), Ok(hangup), Ok(renew)) = signals else {
+            eprintln!("cannot listen for signals");
+            return Err(ExitCode::FAILURE);
+        };
+        Ok(Signals { terminate, interrupt, hangup, renew })
+    }
+}
+
 /// Serves until SIGTERM or SIGINT, or until a successor takes over; a second signal does not wait. SIGHUP reloads, SIGUSR2
 /// starts a successor.
 pub(super) async fn until_stopped(
     mut app: App,
+    signals: Signals,
     service_manager: ServiceManager,
     renewal: Option<Renewal>,
 ) -> ExitCode {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-        signal(SignalKind::user_defined2()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(hangup), Ok(renew)) = signals else {
-        eprintln!("cannot listen for signals");
-        return ExitCode::FAILURE;
-    };
+    let Signals { mut terminate, mut interrupt, hangup, renew } = signals;
     tokio::spawn(reload_on(hangup, app.reload_handle()));
     tokio::spawn(renew_on(renew, renewal));
     let end = tokio::select! {

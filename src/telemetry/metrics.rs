@@ -116,16 +116,10 @@ impl Metrics {
         )?;
         let reloads =
             |result| Reloads { count: reload_counts.child([result]), last_at: reload_times.child([result]) };
-        let decision = HistogramOpts::new(
-            "tollgate_decision_seconds",
-            "Time from the facts of a request to the verdict, store included.",
-        );
-        let decision = Histogram::with_opts(decision.buckets(DECISION_BUCKETS.to_vec()))?;
-
         let inner = Inner {
             routes: route::Families::new(&registry)?,
             upstreams: upstream::Families::new(&registry)?,
-            decision_seconds: registered(&registry, decision)?,
+            decision_seconds: registered(&registry, decision_seconds()?)?,
             reloads_ok: reloads("ok"),
             reloads_failed: reloads("failed"),
             store_keys: gauge("tollgate_store_keys", "Counters held in memory.")?,
@@ -318,6 +312,14 @@ fn registered<C: Collector + Clone + 'static>(
 ) -> Result<C, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
+}
+
+fn decision_seconds() -> Result<Histogram, prometheus::Error> {
+    let options = HistogramOpts::new(
+        "tollgate_decision_seconds",
+        "Time from the facts of a request to the verdict, store included.",
+    );
+    Histogram::with_opts(options.buckets(DECISION_BUCKETS.to_vec()))
 }
 
 /// What is true of the process as a whole; the resources it uses can be read on Linux alone.

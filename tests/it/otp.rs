@@ -10,11 +10,11 @@ mod shared;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use tollgate::clock::ManualClock;
+use tollgate::clock::{Clock, ManualClock};
 
 use crate::harness::backend::{Backend, Received, Reply};
 use crate::harness::client::{Answer, Client};
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::{Gateway, START, preamble};
 
 /// A gateway whose texts go to a scripted provider.
 struct Stage {
@@ -55,7 +55,11 @@ impl Stage {
     async fn set(settings: &str) -> Stage {
         let backend = Backend::ok().await;
         let provider = Backend::start(|_| Reply::json(200, r#"{"id":"m-1"}"#)).await;
-        let (gateway, clock) = Gateway::with_clock(&backend, &rules(&provider, settings)).await;
+        // A thousand at once come from one address.
+        let many = "address: 127.0.0.1:0, max_connections_per_ip: 5000 }";
+        let preamble = preamble(backend.addr()).replacen("address: 127.0.0.1:0 }", many, 1);
+        let (time, clock) = Clock::manual(START);
+        let gateway = Gateway::launch(&preamble, &rules(&provider, settings), time).await.expect("it starts");
         Stage { backend, provider, gateway, clock }
     }
 

@@ -55,6 +55,7 @@ fn the_configuration_beside_the_compose_file_is_sound() {
     let password = "known-to-everybody-for-the-demo-alone";
     let environment =
         Environment::empty().with("JWT_SECRET", "x".repeat(32)).with("REDIS_PASSWORD", password);
+    let environment = environment.with("TOLLGATE_ADMIN_TOKEN", password);
     let loaded = load(&path, &environment).unwrap_or_else(|refused| panic!("{refused}"));
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.config.store.to_string(), "Redis, prefix tg:, 10ms");
