@@ -164,8 +164,8 @@ impl App {
         tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
         let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
-        let proxy = edge.into_proxy(&Arc::new(server_conf(threads)));
-        let listeners = Listeners::start(proxy, listeners, &entrances);
+        let conf = Arc::new(server_conf(threads));
+        let listeners = Listeners::start(edge, &conf, listeners, &entrances);
         readiness.set(Phase::Ready);
         Ok(App {
             addresses,

@@ -18,6 +18,7 @@ pub mod headers;
 pub mod ipset;
 pub mod key;
 pub mod limit;
+pub mod listener;
 pub mod otp;
 pub mod path;
 pub mod plan;

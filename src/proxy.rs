@@ -5,9 +5,12 @@
 
 mod activity;
 mod body;
+mod caps;
 mod context;
 mod forward;
+mod gate;
 mod h2;
+mod head;
 mod link;
 mod listener;
 mod request;
@@ -34,6 +37,7 @@ pub use self::context::Context;
 pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{ResolveError, Upstream};
 
+use self::caps::Door;
 use self::context::Admitted;
 use self::forward::Origin;
 use self::request::Arrival;
@@ -66,8 +70,12 @@ impl Edge {
         Edge { gateway, live }
     }
 
-    /// Ready for [`Listeners::start`].
-    pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
+    /// Who comes in at a listener.
+    fn door(&self) -> Arc<Door> {
+        Door::new(Arc::clone(&self.live), self.gateway.clock().clone(), self.gateway.metrics().edge())
+    }
+
+    fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
         let mut proxy = http_proxy(conf, self);
         proxy.h2_options = Some(h2::options());
         proxy.server_options = Some(h2::server_options());
@@ -86,10 +94,11 @@ impl ProxyHttp for Edge {
     /// No modules: compression is the backend's business, and each would cost every request.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Context) -> pingora::Result<()> {
-        match wire::activity_of(session) {
-            Some(activity) => activity.begin(),
-            None => session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE)),
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
+        ctx.underway = wire::connection_of(session).map(|connection| connection.activity.begin());
+        if session.as_downstream().is_http2() {
+            // What stops one of its streams, the connection does not see.
+            session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE));
         }
         Ok(())
     }
@@ -98,9 +107,8 @@ impl ProxyHttp for Edge {
         if ctx.attempt.is_some() {
             self.settle(outcome_at_end(error, ctx), ctx).await;
         }
-        if let Some(activity) = wire::activity_of(session) {
-            activity.end();
-        } else if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
+        if session.as_downstream().is_http2()
+            && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
             && let Some(connection) = wire::connection_of(session)
         {
             connection.resets.note(self.gateway.clock().now());
@@ -109,10 +117,13 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let snapshot = ctx.snapshot.insert(self.live.load_full());
-        if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
-            return respond::redirect(session, snapshot, port).await.map(|()| true);
+        let entrance = wire::entrance_of(session).map(|entrance| (entrance.limits, entrance.redirect_port));
+        if let Some((limits, redirect_port)) = entrance {
+            h2::settle(session.req_header_mut(), &limits)?;
+            if let Some(port) = redirect_port {
+                return respond::redirect(session, snapshot, port).await.map(|()| true);
+            }
         }
-        h2::settle(session.req_header_mut())?;
         let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
@@ -347,3 +358,6 @@ fn failure_kind(error: &Error) -> UpstreamFailure {
         _ => UpstreamFailure::Closed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! What operators see of the gateway: metrics and log lines.
 
 mod blocks;
+mod connections;
 mod failures;
 mod lines;
 pub mod log;
@@ -8,10 +9,11 @@ pub mod metrics;
 pub mod refusals;
 
 pub use self::blocks::{BlockLine, BlockLog};
+pub use self::connections::ConnectionLog;
 pub use self::failures::FailureLog;
 pub use self::metrics::{
-    DataDirMetrics, Dropped, JournalMetrics, KeptOut, LimitLabels, Metrics, MirrorDropped, MirrorMetrics,
-    Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, SmsMetrics, StoreFailure, StoreGauges,
-    StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
+    DataDirMetrics, Dropped, EdgeMetrics, JournalMetrics, KeptOut, LimitLabels, Metrics, MirrorDropped,
+    MirrorMetrics, Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, SmsMetrics, StoreFailure,
+    StoreGauges, StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

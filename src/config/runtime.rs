@@ -6,6 +6,7 @@ use std::sync::Arc;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::ipset::IpSet;
+use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::upstream::UpstreamSpec;
@@ -54,6 +55,7 @@ pub struct ListenerSpec {
     pub redirect_to_https: Option<u16>,
     /// How long browsers are to come by https alone.
     pub hsts: Option<Span>,
+    pub limits: ClientLimits,
 }
 
 /// The listener for operators.

@@ -6,11 +6,13 @@
 //! | `admitted` | `request_filter` | upstream choice, limit headers                 |
 //! | `attempts` | `upstream_peer`  | retries                                        |
 //! | `asked_at` | `upstream_peer`  | backend latency                                |
+//! | `underway` | `early_request_filter` | the connection is no idle one while it is kept |
 //! | `attempt`  | `request_filter` | settled by the answer, or when the request ends |
 //! | `answer`   | `response_filter`| an answer whose body tells the outcome         |
 
 use std::sync::Arc;
 
+use super::activity::Underway;
 use super::{Snapshot, Upstream};
 use crate::clock::Stopwatch;
 use crate::decision::failure::FailureRule;
@@ -28,6 +30,7 @@ pub struct Context {
     /// How many servers were tried.
     pub(super) attempts: u32,
     pub(super) asked_at: Option<Stopwatch>,
+    pub(super) underway: Option<Underway>,
     /// What this request reserved, until it is settled.
     pub(super) attempt: Option<Box<Attempt>>,
     pub(super) answer: Option<Box<AnswerWatch>>,

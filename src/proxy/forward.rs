@@ -99,6 +99,11 @@ fn is_disguise(name: &str) -> bool {
     )
 }
 
+/// Fields that the gateway writes into answers: of a request, nobody but a client who pretends has any.
+fn is_quota(name: &str) -> bool {
+    name.starts_with("x-ratelimit-") || name.starts_with("ratelimit")
+}
+
 /// Removes what a client must not say and adds what the gateway knows.
 fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
     settle_length(request)?;
@@ -157,13 +162,16 @@ impl Origin<'_> {
         let hyphenated = if text.contains('_') { Some(text.replace('_', "-")) } else { None };
         let overrides = || hyphenated.is_some() || is_override(text);
         let poses = || match &hyphenated {
+            // A proxy writes the name itself, and passes on what it does not know: not even its word goes.
             Some(as_cgi) => {
                 is_disguise(as_cgi)
                     || X_FORWARDED_FOR == as_cgi.as_str()
                     || self.user_header.is_some_and(|user_header| user_header == as_cgi.as_str())
             }
-            None => is_disguise(text) || self.user_header == Some(name),
+            None => !self.peer_is_trusted && (is_disguise(text) || self.user_header == Some(name)),
         };
-        (self.overrides == OverrideHeaders::Stripped && overrides()) || (!self.peer_is_trusted && poses())
+        is_quota(hyphenated.as_deref().unwrap_or(text))
+            || (self.overrides == OverrideHeaders::Stripped && overrides())
+            || poses()
     }
 }

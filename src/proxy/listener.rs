@@ -11,20 +11,28 @@ use std::time::Duration;
 
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 pub use self::entrance::{Entrance, Entrances};
 
-use self::opening::{Opened, open};
+use self::opening::{Opened, OpeningFault, open};
 use super::Edge;
-use super::activity::Activity;
+use super::activity::{Activity, Overdue};
+use super::caps::{Door, Seat};
+use super::gate::Gate;
 use super::h2::Resets;
 use super::link::{Link, Protocol};
 use super::wire::{Connection, Wire};
+use crate::decision::time::{Span, Timestamp};
 
 /// How long to wait when the process is out of file descriptors.
 const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
+/// How long accepting must have worked before it counts as working.
+const DROUGHT_OVER_AFTER: Span = Span::from_secs(2);
+/// How long a client that was too slow has for being told so.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The public listeners of a running gateway.
 pub struct Listeners {
@@ -38,6 +46,7 @@ pub struct Listeners {
 #[derive(Clone)]
 struct Shared {
     proxy: Arc<HttpProxy<Edge>>,
+    door: Arc<Door>,
     stop: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
 }
@@ -45,16 +54,19 @@ struct Shared {
 impl Listeners {
     /// Starts accepting on all of them, in the current runtime; `entrances` are in the same order.
     pub fn start(
-        proxy: HttpProxy<Edge>,
+        edge: Edge,
+        conf: &Arc<ServerConf>,
         listeners: Vec<TcpListener>,
         entrances: &Arc<Entrances>,
     ) -> Listeners {
-        let proxy = Arc::new(proxy);
+        let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
+        let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
-        let shared = Shared { proxy: Arc::clone(&proxy), stop: stopped, is_open };
-        for (index, listener) in listeners.into_iter().enumerate() {
-            tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared.clone()));
+        for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
+            let (stop, is_open) = (stopped.clone(), is_open.clone());
+            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, is_open };
+            tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
         }
         Listeners { proxy, stop, all_closed }
     }
@@ -71,6 +83,7 @@ impl Listeners {
 
 async fn accept_all(listener: TcpListener, entrances: Arc<Entrances>, index: usize, shared: Shared) {
     let mut stop = shared.stop.clone();
+    let mut drought = Drought::default();
     loop {
         let accepted = tokio::select! {
             biased;
@@ -79,67 +92,132 @@ async fn accept_all(listener: TcpListener, entrances: Arc<Entrances>, index: usi
         };
         match accepted {
             Ok((tcp, peer)) => {
+                drought.accepted(&shared.door);
                 if let Some(entrance) = entrances.now(index) {
-                    tokio::spawn(serve(tcp, peer, entrance, shared.clone()));
+                    welcome(tcp, peer, entrance, &shared);
                 }
             }
             Err(error) if is_about_one_connection(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections right now");
+                drought.failed(&error, &shared.door);
                 tokio::time::sleep(OUT_OF_DESCRIPTORS_PAUSE).await;
             }
         }
     }
 }
 
-/// Serves one connection, until it ends or has been unused for too long.
-async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, mut stop, is_open } = shared;
+/// A time in which connections cannot be accepted, however often one slips in. It has one line at its beginning and
+/// one at its end: the log needs no flood on top.
+#[derive(Default)]
+struct Drought {
+    failures: u64,
+    last_at: Option<Timestamp>,
+}
+
+impl Drought {
+    fn failed(&mut self, error: &io::Error, door: &Door) {
+        door.metrics().accept_failed();
+        if self.failures == 0 {
+            tracing::error!(%error, "cannot accept connections; trying again until it works");
+        }
+        self.failures += 1;
+        self.last_at = Some(door.now());
+    }
+
+    fn accepted(&mut self, door: &Door) {
+        let Some(last_at) = self.last_at else { return };
+        if last_at.until(door.now()) >= DROUGHT_OVER_AFTER {
+            tracing::info!(failures = self.failures, "connections are accepted again");
+            *self = Drought::default();
+        }
+    }
+}
+
+fn welcome(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: &Shared) {
+    let seat = shared.door.admit(&entrance.limits).and_then(|mut seat| {
+        // For whom a believed peer speaks is not known yet.
+        if !entrance.believes(peer) {
+            seat.claim(peer.ip(), &entrance.limits)?;
+        }
+        Ok(seat)
+    });
+    match seat {
+        Ok(seat) => {
+            tokio::spawn(serve(tcp, peer, entrance, seat, shared.clone()));
+        }
+        Err(full) => shared.door.turn_away(&tcp, peer.ip(), full, &entrance),
+    }
+}
+
+/// Serves one connection, until it ends or its client has been too slow.
+async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, mut seat: Seat, shared: Shared) {
+    let Shared { proxy, door, mut stop, is_open } = shared;
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "a client left as it was accepted");
         return;
     }
+    let limits = entrance.limits;
+    let admits = |client: SocketAddr, tcp: &TcpStream| {
+        let claimed = seat.claim(client.ip(), &limits);
+        claimed.map_err(|full| door.turn_away(tcp, client.ip(), full, &entrance)).is_ok()
+    };
     let opened = tokio::select! {
         biased;
-        opened = open(tcp, peer, &entrance) => opened,
+        opened = open(tcp, peer, &entrance, admits) => opened,
         _ = stop.wait_for(|stopped| *stopped) => return,
     };
     let Opened { mut link, peer, client_cert } = match opened {
         Ok(opened) => opened,
-        Err(fault) => {
-            tracing::debug!(%peer, %fault, "a connection was refused");
-            return;
-        }
+        Err(fault) => return refused(&fault, peer, &door),
     };
-    let (activity, resets) = (Activity::default(), Resets::default());
+    let (activity, resets) = (Arc::new(Activity::default()), Resets::default());
     let connection = Arc::new(Connection { entrance, client_cert, activity, resets });
-    let served = Arc::clone(&connection);
+    let (served, metrics) = (Arc::clone(&connection), door.metrics().clone());
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
         let Some(protocol) = protocol_of(&mut link, &served, &mut stop).await else { return };
-        if protocol == Protocol::Http2 {
-            // Pingora ends it when it has no request; until then it counts as used.
-            served.activity.begin();
-        }
-        let wire = Wire::new(link, protocol, peer, served);
+        let gate = Gate::new(protocol, limits, Arc::clone(&served.activity), metrics);
+        let wire = Wire::new(link, protocol, peer, served, gate);
         let mut stream = proxy.process_new(Box::new(wire), &stop).await;
         while let Some(reused) = stream {
             stream = proxy.process_new(reused, &stop).await;
         }
     });
-    tokio::select! {
+    let overdue = tokio::select! {
         biased;
-        _ = &mut requests => {}
-        () = connection.activity.unused() => requests.abort(),
+        ended = &mut requests => {
+            if ended.is_err_and(|error| error.is_panic()) {
+                door.metrics().panicked();
+                tracing::error!("a mistake in the gateway ended a connection; the others go on");
+            }
+            return;
+        }
+        overdue = connection.activity.overdue(&limits) => overdue,
         () = connection.resets.too_many() => {
             tracing::debug!("a client took back too many requests");
-            requests.abort();
+            return requests.abort();
         }
+    };
+    door.metrics().overdue(overdue.name());
+    let is_told = match overdue {
+        Overdue::Head | Overdue::Body => connection.activity.give_up(),
+        Overdue::Idle | Overdue::Answer => false,
+    };
+    if !is_told || tokio::time::timeout(LAST_WORDS, &mut requests).await.is_err() {
+        requests.abort();
     }
+}
+
+fn refused(fault: &OpeningFault, peer: SocketAddr, door: &Door) {
+    match fault {
+        OpeningFault::TooSlow => door.metrics().overdue(Overdue::Head.name()),
+        OpeningFault::Header(_) | OpeningFault::Tls(_) | OpeningFault::Full | OpeningFault::Gone(_) => {}
+    }
+    tracing::debug!(%peer, %fault, "a connection was refused");
 }
 
 /// What the client speaks; nothing if it left, or we leave, before that is known.

@@ -19,9 +19,10 @@ use pingora::protocols::{
     UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 use super::activity::Activity;
+use super::gate::Gate;
 use super::h2;
 use super::link::{Link, Protocol};
 use super::listener::Entrance;
@@ -34,6 +35,7 @@ pub(super) struct Wire {
     protocol: Protocol,
     digest: Arc<SocketDigest>,
     connection: Arc<Connection>,
+    gate: Gate,
 }
 
 /// What is known of a connection as long as it lasts.
@@ -43,17 +45,23 @@ pub(super) struct Connection {
     pub(super) entrance: Arc<Entrance>,
     /// Whom the client's certificate names, which was verified.
     pub(super) client_cert: Option<Arc<str>>,
-    pub(super) activity: Activity,
+    pub(super) activity: Arc<Activity>,
     pub(super) resets: h2::Resets,
 }
 
 impl Wire {
-    pub(super) fn new(link: Link, protocol: Protocol, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
+    pub(super) fn new(
+        link: Link,
+        protocol: Protocol,
+        peer: SocketAddr,
+        connection: Arc<Connection>,
+        gate: Gate,
+    ) -> Wire {
         let digest = SocketDigest::from_raw_fd(link.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
-        Wire { tcp, protocol, digest: Arc::new(digest), connection }
+        Wire { tcp, protocol, digest: Arc::new(digest), connection, gate }
     }
 }
 
@@ -75,33 +83,26 @@ pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
     connection_of(session).map(|connection| &*connection.entrance)
 }
 
-/// The activity of the connection that a request came by. One of HTTP/2 is looked after by Pingora.
-pub(super) fn activity_of(session: &Session) -> Option<&Activity> {
-    let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
-    Some(&wire.connection.activity)
-}
-
 impl AsyncRead for Wire {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(self.tcp.get_mut()).poll_read(cx, buf)
+        let wire = self.get_mut();
+        wire.gate.poll_read(&mut wire.tcp, cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        let wire = self.get_mut();
+        wire.gate.poll_write(&mut wire.tcp, cx, buf)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let wire = self.get_mut();
+        wire.gate.poll_flush(&mut wire.tcp, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -109,11 +110,12 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+        let wire = self.get_mut();
+        wire.gate.poll_write_vectored(&mut wire.tcp, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -124,7 +126,7 @@ impl AsyncWrite for Wire {
 #[async_trait]
 impl Shutdown for Wire {
     async fn shutdown(&mut self) {
-        if let Err(error) = AsyncWriteExt::shutdown(&mut self.tcp).await {
+        if let Err(error) = self.gate.end(&mut self.tcp).await {
             tracing::debug!(%error, "the client was gone before the connection was shut down");
         }
     }

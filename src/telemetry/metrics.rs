@@ -2,6 +2,7 @@
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
 mod data_dir;
+mod edge;
 mod family;
 mod journal;
 mod mirror;
@@ -22,6 +23,7 @@ use crate::decision::time::Timestamp;
 use family::Family;
 
 pub use data_dir::DataDirMetrics;
+pub use edge::EdgeMetrics;
 pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
@@ -58,6 +60,7 @@ struct Inner {
     mirror: MirrorMetrics,
     webhook: WebhookMetrics,
     sms: SmsMetrics,
+    edge: EdgeMetrics,
     suspicions: Family<IntCounter, 2>,
     certificates: Family<IntGauge, 1>,
 }
@@ -133,6 +136,7 @@ impl Metrics {
             mirror: MirrorMetrics::new(&registry)?,
             webhook: WebhookMetrics::new(&registry)?,
             sms: SmsMetrics::new(&registry)?,
+            edge: EdgeMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -200,6 +204,11 @@ impl Metrics {
     /// The handles of one-time codes and their providers.
     pub fn sms(&self) -> SmsMetrics {
         self.0.sms.clone()
+    }
+
+    /// The handles of the public listeners.
+    pub fn edge(&self) -> EdgeMetrics {
+        self.0.edge.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

@@ -89,7 +89,7 @@ const SPELLINGS: &[(&str, Fate)] = &[
     ("/api/login%09", Refused),
     ("/api/login%0d%0ax", Refused),
     ("/api/login%7f", Refused),
-    ("/api/log in", Else("/api/log%20in")),
+    ("/api/log in", Refused),
     ("/api/login%20", Else("/api/login%20")),
     ("/api/<login>", Refused),
     ("/api/login*", Else("/api/login*")),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use secrecy::SecretString;
 
-use super::network::collide;
+use super::network::{collide, timeout};
 use crate::config::file::File;
 use crate::config::file::server::{CertificateFiles, Listener, Tls};
 use crate::config::place::Located;
@@ -12,6 +12,7 @@ use crate::config::problem::{Findings, Wrong};
 use crate::config::reader::{Optional, Reader};
 use crate::config::runtime::ListenerSpec;
 use crate::config::value::text::FilePath;
+use crate::decision::listener::ClientLimits;
 use crate::tls::{Certificate, Chain, ChainFault, ClientAuth, ClientRoots, Demand, KeyFault, ServerTls};
 
 /// No file of certificates is larger.
@@ -34,6 +35,7 @@ pub(super) fn listeners(file: &File, reader: &mut Reader<'_>) -> Option<Vec<List
 
 fn listener(listener: &Listener, reader: &mut Reader<'_>) -> Option<ListenerSpec> {
     refuse_contradictions(listener, &mut reader.findings);
+    let limits = client_limits(listener, &mut reader.findings);
     let tls = match &listener.tls {
         Optional::Given(section) => Some(tls(section, reader)?),
         Optional::Absent => None,
@@ -49,6 +51,22 @@ fn listener(listener: &Listener, reader: &mut Reader<'_>) -> Option<ListenerSpec
             .given()
             .and_then(|port| u16::try_from(port.value.0).ok()),
         hsts: listener.hsts.given().map(|span| span.value),
+        limits: limits?,
+    })
+}
+
+fn client_limits(listener: &Listener, findings: &mut Findings) -> Option<ClientLimits> {
+    let header_timeout = timeout(listener.header_timeout.as_ref(), findings);
+    let idle_timeout = timeout(listener.idle_timeout.as_ref(), findings);
+    Some(ClientLimits {
+        connections: listener.max_connections?.0,
+        connections_per_ip: listener.max_connections_per_ip?.0,
+        header_timeout: header_timeout?,
+        idle_timeout: idle_timeout?,
+        body_rate: listener.min_body_rate?.0,
+        header_fields: listener.max_headers?.0,
+        header_bytes: listener.max_header_bytes?.0,
+        uri_bytes: listener.max_uri_bytes?.0,
     })
 }
 

@@ -123,7 +123,7 @@ fn refuse_loop(server: &Located<ServerAddress>, file: &File, findings: &mut Find
     }
 }
 
-fn timeout(span: Option<&Located<Span>>, findings: &mut Findings) -> Option<Span> {
+pub(super) fn timeout(span: Option<&Located<Span>>, findings: &mut Findings) -> Option<Span> {
     const MAX: Span = Span::from_secs(3600);
     let span = span?;
     if span.value > MAX {

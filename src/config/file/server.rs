@@ -32,6 +32,24 @@ section! {
         optional "redirect_to_https" redirect_to_https: Located<Whole<1, 65535>>;
         /// How long browsers are to come by https alone (RFC 6797), such as 365d.
         optional "hsts" hsts: Located<Span>;
+        /// Connections at the same time; one more is closed as it is accepted.
+        default("20000") "max_connections" max_connections: Whole<1, 1_000_000>;
+        /// The same of one address, or of one IPv6 network of 64 bits. Trusted proxies are not held to it, and for who
+        /// sends a PROXY header the client in it counts.
+        default("200") "max_connections_per_ip" max_connections_per_ip: Whole<1, 1_000_000>;
+        /// How long a whole request head may take, not each part of it. A PROXY header and TLS before it have as long.
+        default("10s") "header_timeout" header_timeout: Located<Span>;
+        /// How long a connection is kept for a next request.
+        default("60s") "idle_timeout" idle_timeout: Located<Span>;
+        /// Bytes a second that a client must give of a body and take of an answer, on average, while it is waited
+        /// for; 30s without are forgiven. 0: any.
+        default("250") "min_body_rate" min_body_rate: Whole<0, 1_000_000>;
+        /// Header fields of a request; more are refused with 431.
+        default("100") "max_headers" max_headers: Whole<1, 256>;
+        /// All header fields together, bytes; more are refused with 431.
+        default("32768") "max_header_bytes" max_header_bytes: Whole<1024, 1_000_000>;
+        /// The target of a request with its query, bytes; a longer one is refused with 414.
+        default("8192") "max_uri_bytes" max_uri_bytes: Whole<64, 65_536>;
     }
 }
 

@@ -176,19 +176,19 @@ pub(super) const FRAMINGS: &[(&str, &str, &[u16])] = &[
         "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\nX-Email: bob\r\n\r\n",
         &[200],
     ),
-    ("Content-Length: 27\r\nContent-Length: 27", "{\"email\":\"ann@example.com\"}", &[200]),
-    ("Content-Length: 27 , 27", "{\"email\":\"ann@example.com\"}", &[200]),
-    ("Content-Length: 027", "{\"email\":\"ann@example.com\"}", &[200, 400]),
-    // Both framings: the chunks hold, or it is refused.
+    ("Content-Length: 27\r\nContent-Length: 27", "{\"email\":\"ann@example.com\"}", &[400]),
+    ("Content-Length: 27 , 27", "{\"email\":\"ann@example.com\"}", &[400]),
+    ("Content-Length: 027", "{\"email\":\"ann@example.com\"}", &[400]),
+    // Both framings.
     (
         "Content-Length: 4\r\nTransfer-Encoding: chunked",
         "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\n\r\n",
-        &[200, 400],
+        &[400],
     ),
     (
         "Transfer-Encoding: chunked\r\nContent-Length: 76",
         "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n",
-        &[200, 400],
+        &[400],
     ),
     ("Content-Length: 27\r\nTransfer-Encoding: identity", "{\"email\":\"ann@example.com\"}", &[400]),
     // Framings that are none.
@@ -197,11 +197,11 @@ pub(super) const FRAMINGS: &[(&str, &str, &[u16])] = &[
     ("Content-Length: 0x1b", "{\"email\":\"ann@example.com\"}", &[400]),
     ("Content-Length: -1", "{\"email\":\"ann@example.com\"}", &[400]),
     ("Content-Length: 27 27", "{\"email\":\"ann@example.com\"}", &[400]),
-    ("Content-Length: 99999999999999999999", "{\"email\":\"ann@example.com\"}", &[400, 413]),
+    ("Content-Length: 99999999999999999999", "{\"email\":\"ann@example.com\"}", &[400]),
     ("Transfer-Encoding: xchunked", "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\n\r\n", &[400]),
     ("Transfer-Encoding: chunked, gzip", "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\n\r\n", &[400]),
     ("Transfer-Encoding : chunked", "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\n\r\n", &[400]),
-    ("Transfer-Encoding: gzip, chunked", "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\n\r\n", &[415]),
+    ("Transfer-Encoding: gzip, chunked", "1b\r\n{\"email\":\"ann@example.com\"}\r\n0\r\n\r\n", &[400]),
     ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", "0\r\n\r\n", &[400]),
     (" folded: x\r\nContent-Length: 27", "{\"email\":\"ann@example.com\"}", &[400]),
     // Chunks that are none.

@@ -64,6 +64,17 @@ impl Running {
         Running::ready(Process::start(&mut command), folder, &preamble).await
     }
 
+    /// With no more file descriptors than these.
+    pub(crate) async fn start_with_descriptors(backend: &Backend, rules: &str, count: usize) -> Running {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let preamble = preamble(backend.addr());
+        std::fs::write(folder.path().join("gateway.yaml"), format!("{preamble}{rules}")).expect("a file");
+        let line = format!("ulimit -n {count}; exec \"$0\" run");
+        let mut command = Command::new("sh");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_tollgate")]).env_clear().current_dir(folder.path());
+        Running::ready(Process::start(&mut command), folder, &preamble).await
+    }
+
     async fn in_folder(folder: TempDir, preamble: &str, variables: &[(&str, &str)]) -> Running {
         Running::ready(Binary::spawn(folder.path(), &["run"], variables), folder, preamble).await
     }

@@ -1,0 +1,26 @@
+//! What clients may take at a public listener.
+
+use super::time::Span;
+
+/// How much of the gateway clients may hold at one listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Connections at the same time.
+    pub connections: u32,
+    /// The same of one client's address; trusted proxies speak for many and are not held to it.
+    pub connections_per_ip: u32,
+    /// For a whole request head, counted from its first byte, and on a new connection from its start. What comes before
+    /// HTTP, a PROXY header and TLS, has the same for itself.
+    pub header_timeout: Span,
+    /// Between an answer and the first byte of the next request.
+    pub idle_timeout: Span,
+    /// What a client must give of a body and take of an answer while it is waited for, bytes a second on
+    /// average; 0 is any.
+    pub body_rate: u32,
+    /// Header fields of a request.
+    pub header_fields: u32,
+    /// All of them together, bytes.
+    pub header_bytes: u32,
+    /// The request's target with its query, bytes.
+    pub uri_bytes: u32,
+}

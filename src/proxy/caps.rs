@@ -1,0 +1,143 @@
+//! How many connections there may be, over all and of one address.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+
+use super::Snapshot;
+use super::activity::Overdue;
+use super::head::Fault;
+use super::listener::Entrance;
+use crate::clock::Clock;
+use crate::decision::client::canonical;
+use crate::decision::listener::ClientLimits;
+use crate::decision::time::Timestamp;
+use crate::telemetry::{ConnectionLog, EdgeMetrics};
+
+/// What a client of plain HTTP is told where there is no room for it.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 44\r\n\
+    Cache-Control: no-store\r\nConnection: close\r\nRetry-After: 5\r\n\r\n\
+    {\"detail\":\"There are too many connections.\"}";
+
+/// Who comes in at one listener.
+pub(super) struct Door {
+    open: AtomicU32,
+    /// Of addresses that have any; no more than there are connections.
+    by_ip: Mutex<HashMap<IpAddr, u32>>,
+    live: Arc<ArcSwap<Snapshot>>,
+    clock: Clock,
+    metrics: EdgeMetrics,
+    log: ConnectionLog,
+}
+
+/// Room for one connection, taken as long as this is kept. What a listener allows may change meanwhile.
+pub(super) struct Seat {
+    door: Arc<Door>,
+    /// Whose connections it is counted among; nobody's before that is known, and where a proxy speaks for many.
+    ip: Option<IpAddr>,
+}
+
+/// Why a connection finds no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Connections,
+    Address,
+}
+
+impl Full {
+    /// The key of the listener that says so.
+    fn limit(self) -> &'static str {
+        match self {
+            Full::Connections => "max_connections",
+            Full::Address => "max_connections_per_ip",
+        }
+    }
+}
+
+impl Door {
+    pub(super) fn new(live: Arc<ArcSwap<Snapshot>>, clock: Clock, metrics: EdgeMetrics) -> Arc<Door> {
+        let full = [Full::Connections, Full::Address].map(Full::limit);
+        metrics.declare(full, Overdue::ALL.map(Overdue::name), Fault::ALL.map(Fault::name));
+        Arc::new(Door {
+            open: AtomicU32::new(0),
+            by_ip: Mutex::new(HashMap::new()),
+            live,
+            clock,
+            metrics,
+            log: ConnectionLog::default(),
+        })
+    }
+
+    pub(super) fn metrics(&self) -> &EdgeMetrics {
+        &self.metrics
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Room for a connection, if there is any.
+    pub(super) fn admit(self: &Arc<Door>, limits: &ClientLimits) -> Result<Seat, Full> {
+        let taken = self.open.fetch_add(1, Ordering::AcqRel);
+        let seat = Seat { door: Arc::clone(self), ip: None };
+        self.metrics.opened();
+        if taken >= limits.connections { Err(Full::Connections) } else { Ok(seat) }
+    }
+
+    /// Turns a connection away. Only plain HTTP has words for it: within TLS nobody would read them.
+    pub(super) fn turn_away(&self, tcp: &TcpStream, peer: IpAddr, full: Full, entrance: &Entrance) {
+        self.metrics.shut_out(full.limit());
+        self.log.refused(peer, full.limit(), self.clock.now());
+        if entrance.tls.is_none()
+            && let Err(error) = tcp.try_write(FULL)
+        {
+            tracing::debug!(%error, "a client without room left by itself");
+        }
+    }
+}
+
+impl Seat {
+    /// Counts the connection among those of the client that it serves, once that is known. Trusted proxies have many.
+    pub(super) fn claim(&mut self, client: IpAddr, limits: &ClientLimits) -> Result<(), Full> {
+        let trusted = &self.door.live.load().policies.rules.client.trusted;
+        if self.ip.is_some() || trusted.contains(canonical(client)) {
+            return Ok(());
+        }
+        let ip = one_client(client);
+        let mut by_ip = self.door.by_ip.lock();
+        let of_ip = by_ip.entry(ip).or_insert(0);
+        if *of_ip >= limits.connections_per_ip {
+            return Err(Full::Address);
+        }
+        *of_ip += 1;
+        self.ip = Some(ip);
+        Ok(())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.door.metrics.closed();
+        self.door.open.fetch_sub(1, Ordering::AcqRel);
+        let Some(ip) = self.ip else { return };
+        let mut by_ip = self.door.by_ip.lock();
+        match by_ip.get_mut(&ip) {
+            Some(of_ip) if *of_ip > 1 => *of_ip -= 1,
+            Some(_) | None => drop(by_ip.remove(&ip)),
+        }
+    }
+}
+
+/// The address that stands for all that one client can connect from: of IPv6, a network of 64 bits.
+fn one_client(peer: IpAddr) -> IpAddr {
+    match canonical(peer) {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
