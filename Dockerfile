@@ -17,7 +17,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/tollgate /usr/local/bin/tollgate
-# The admin listener stays on the container's loopback: this version has no tokens for it.
+# In this file the admin listener is on the container's own loopback: give it tokens before it listens elsewhere.
 COPY gateway.yaml /etc/tollgate/gateway.yaml
 # What outlives the process. Each container has its own: no two gateways share the folder.
 RUN install -d -o 65532 -g 65532 -m 0700 /data

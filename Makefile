@@ -1,6 +1,7 @@
 # make run     build in release and start the demo: the gateway in front of a small auth backend
 # make test    run all tests
 # make check   formatting and lints, as CI does
+# make check-deploy   what is in deploy/, by the tools that will read it
 # make bench   the benchmarks, then the side-by-side runs against other proxies
 #
 # Every target first installs what the machine lacks for it (build/install-deps.sh), and is quiet when all is there.
@@ -8,7 +9,7 @@
 # Where build/install-deps.sh puts a cmake that no package manager could bring.
 CARGO = PATH="$$PWD/target/tools/bin:$$PATH" cargo
 
-.PHONY: run build test check bench
+.PHONY: run build test check check-deploy bench
 
 run: build
 	@exec target/release/tollgate demo
@@ -19,7 +20,11 @@ build:
 
 test:
 	@build/install-deps.sh test
+	@build/check-deploy.sh
 	$(CARGO) test
+
+check-deploy:
+	@build/check-deploy.sh
 
 check:
 	@build/install-deps.sh build

@@ -3,8 +3,10 @@
 mod api;
 mod auth;
 mod blocks;
+mod codes;
 mod export;
 mod host;
+mod hours;
 mod input;
 mod item;
 mod keys;

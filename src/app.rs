@@ -4,16 +4,20 @@ mod bind;
 mod codes;
 mod data_dir;
 mod entrance;
+mod handover;
 mod reload;
 mod room;
+mod service_manager;
 mod store;
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::try_join_all;
 use pingora::server::configuration::ServerConf;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -22,20 +26,28 @@ use tokio::task::JoinHandle;
 
 use self::bind::{bind, thread_count};
 use self::data_dir::DataDir;
+use self::handover::{Inherited, Offer, Predecessor};
 use self::reload::Reloader;
 use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment, Loaded, Refused};
+use crate::config::{self, Config, Environment, Loaded, Refused, WebhookSpec};
+use crate::decision::listener::ClientLimits;
+use crate::decision::time::{Span, Timestamp};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
 use crate::otp::{Lasting, OtpError};
-use crate::proxy::{Edge, Entrances, Listeners, ResolveError, Snapshot, Upstream};
+use crate::proxy::{
+    Before, Caretaker, Edge, Entrances, Farewell, Listeners, ResolveError, Resolver, Snapshot,
+    SystemResolver, Upstream,
+};
 use crate::store::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 
 pub use self::bind::BindError;
 pub use self::data_dir::DataDirError;
+pub use self::handover::{HandoverError, Successor};
+pub use self::service_manager::{News, ServiceManager};
 
 /// How often the log is told what it was spared.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -55,22 +67,55 @@ pub struct Source {
     pub environment: Environment,
 }
 
+/// What a gateway takes from the machine, and a test from its hand.
+pub struct Outside {
+    pub clock: Clock,
+    /// Who knows the addresses of backends.
+    pub resolver: Arc<dyn Resolver>,
+}
+
+impl From<Clock> for Outside {
+    fn from(clock: Clock) -> Outside {
+        Outside { clock, resolver: Arc::new(SystemResolver) }
+    }
+}
+
 /// A running gateway.
 pub struct App {
     addresses: Vec<SocketAddr>,
     admin_address: SocketAddr,
     readiness: Readiness,
+    farewell: Farewell,
     listeners: Listeners,
-    stop: watch::Sender<bool>,
+    /// To a process that takes over, if there is a folder to find this one by.
+    offer: Option<Offer>,
     reload: mpsc::Sender<()>,
+    drain: Drain,
+    holdings: Holdings,
+}
+
+/// How a gateway takes its leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long it is not ready, but serves: until a balancer has noticed.
+    pub delay: Duration,
+    /// How long requests in flight may finish after that.
+    pub within: Duration,
+}
+
+/// What one process at a time has: the folder, and whoever writes there.
+struct Holdings {
+    stop: watch::Sender<bool>,
     /// Ends with the last words to other gateways.
     mirror: Option<JoinHandle<()>>,
     /// Ends with the last snapshot of the counters.
     keeper: Option<JoinHandle<()>>,
-    /// Nobody else has the folder while this is here.
-    _data: DataDir,
+    /// Backends are looked after while this is here.
+    _caretaker: Arc<Caretaker>,
     gateway: Arc<Gateway>,
     codes: Arc<Lasting>,
+    /// Nobody else has the folder while this is here.
+    data: DataDir,
 }
 
 /// Why a gateway did not start.
@@ -84,6 +129,8 @@ pub enum StartError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
     #[error("cannot set up metrics: {0}")]
     Metrics(String),
     #[error("the system gives no random numbers")]
@@ -116,35 +163,73 @@ pub fn workers(config: &Config) -> usize {
 
 impl App {
     /// Starts in the current runtime. `loaded` is what `source` gave.
-    pub async fn start(source: Source, loaded: Loaded, clock: Clock) -> Result<App, StartError> {
+    pub async fn start(
+        source: Source,
+        loaded: Loaded,
+        outside: impl Into<Outside>,
+    ) -> Result<App, StartError> {
+        App::launch(source, loaded, outside.into(), None).await
+    }
+
+    /// Takes over from the gateway that runs on the same folder, without a refused connection; starts as ever where
+    /// none does. Up to the point where nothing but the folder is missing, that one goes on if this one fails.
+    pub async fn succeed(
+        source: Source,
+        loaded: Loaded,
+        outside: impl Into<Outside>,
+    ) -> Result<App, StartError> {
+        let predecessor = Predecessor::find(&loaded.config.store.data_dir).await?;
+        App::launch(source, loaded, outside.into(), predecessor).await
+    }
+
+    async fn launch(
+        source: Source,
+        loaded: Loaded,
+        outside: Outside,
+        mut predecessor: Option<Predecessor>,
+    ) -> Result<App, StartError> {
+        let Outside { clock, resolver } = outside;
         let Loaded { config, warnings, files } = loaded;
         for warning in &warnings {
             tracing::warn!("{}", warning.brief());
         }
-        let Bound { listeners, addresses, admin_listener, admin_address } = Bound::of(&config)?;
+        let inherited = predecessor.as_mut().map(Predecessor::sockets).unwrap_or_default();
+        let bound = Bound::of(&config, inherited)?;
+        let sockets = bound.copies()?;
+        let Bound { listeners, addresses, admin_listener, admin_address } = bound;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+        let caretaker = Arc::new(Caretaker::new(clock.clone(), resolver));
+        if let Some(predecessor) = predecessor {
+            // What could fail later on fails now, while it could still go on.
+            upstreams(&config, &metrics, &caretaker, None, clock.now()).await?;
+            predecessor.take_over().await?;
+        }
         let Kept { gateway, data, snapshots, codes } = kept(&config, &metrics, clock)?;
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
+        let drain = Drain::of(&config);
         let frozen = config::Frozen::of(&config);
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         metrics.certificates(&entrance::ends(&config.listen));
         let entrances = Arc::new(Entrances::new(config.listen.iter().map(entrance::of)));
-        let live = Arc::new(ArcSwap::from_pointee(snapshot(config, &metrics, &codes).await?));
-        metrics.reload_succeeded(gateway.clock().now());
+        let live = first(config, &metrics, &codes, &caretaker, gateway.clock()).await?;
 
         let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
+        let farewell = edge.farewell();
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
+        let service_manager = ServiceManager::of(&source.environment);
         let reloader = Reloader {
             source,
+            service_manager,
             frozen,
             live: Arc::clone(&live),
             routes: Arc::clone(&routes),
             entrances: Arc::clone(&entrances),
             gateway: Arc::clone(&gateway),
             codes: Arc::clone(&codes),
+            caretaker: Arc::clone(&caretaker),
         };
         let reload = reloader.spawn(files, stopped.clone());
         let admin = room::admin(Parts {
@@ -157,29 +242,15 @@ impl App {
             readiness: &readiness,
         });
         tokio::spawn(serve(admin, admin_listener, stopped.clone()));
-        tokio::spawn(tidy(Arc::clone(&gateway), stopped.clone()));
-        if let Some(webhook) = webhook {
-            tokio::spawn(room::alerts(webhook, &gateway, stopped.clone()));
-        }
-        tokio::spawn(watch_store(Arc::clone(&gateway), stopped.clone()));
+        spawn_chores(&gateway, webhook, &stopped);
         let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
         let conf = Arc::new(server_conf(threads));
         let listeners = Listeners::start(edge, &conf, listeners, &entrances);
+        let offer = data.folder.as_deref().map(|folder| handover::offer(folder, sockets));
+        let holdings = Holdings { stop, mirror, keeper, gateway, codes, data, _caretaker: caretaker };
         readiness.set(Phase::Ready);
-        Ok(App {
-            addresses,
-            admin_address,
-            readiness,
-            listeners,
-            stop,
-            reload,
-            mirror,
-            keeper,
-            gateway,
-            codes,
-            _data: data,
-        })
+        Ok(App { addresses, admin_address, readiness, farewell, listeners, offer, reload, drain, holdings })
     }
 
     /// The addresses listened on, in the order of the file.
@@ -196,15 +267,76 @@ impl App {
         self.reload.clone()
     }
 
-    /// Stops accepting and lets requests in flight finish for at most `drain`, or until `hurry` is there; whether all
-    /// did. What was counted is on disk then, and another gateway may have the folder.
-    pub async fn stop(self, drain: Duration, hurry: impl Future<Output = ()>) -> bool {
+    /// As the configuration has it.
+    pub fn drain(&self) -> Drain {
+        self.drain
+    }
+
+    /// Waits for a process that is to take over, to be given to [`App::hand_over`].
+    pub async fn successor(&mut self) -> Successor {
+        match &mut self.offer {
+            Some(offer) => offer.accepted().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Is not ready for `drain.delay`, then stops accepting and lets requests in flight finish for at most
+    /// `drain.within`, or until `hurry` is there; whether all did. What was counted is on disk then, and another
+    /// gateway may have the folder.
+    pub async fn stop(mut self, drain: Drain, hurry: impl Future<Output = ()>) -> bool {
         self.readiness.set(Phase::Draining);
+        self.farewell.begin();
+        if let Some(offer) = self.offer {
+            offer.withdraw().await;
+        }
         let drained = tokio::select! {
-            drained = self.listeners.stop(drain) => drained,
+            drained = async {
+                tokio::time::sleep(drain.delay).await;
+                self.listeners.close(Duration::ZERO).await;
+                self.listeners.finish(drain.within).await
+            } => drained,
             () = hurry => false,
         };
-        if !self.codes.deliveries.finish(drain).await {
+        if !drained {
+            // Perhaps while it still accepted.
+            self.listeners.close(Duration::ZERO).await;
+        }
+        self.holdings.give_up(drain.within).await;
+        drained
+    }
+
+    /// Lets `successor` have listeners, folder and counters; requests in flight finish here for at most
+    /// `drain.within`, or until `hurry` is there. Whether all did.
+    pub async fn hand_over(
+        mut self,
+        successor: Successor,
+        drain: Drain,
+        hurry: impl Future<Output = ()>,
+    ) -> bool {
+        self.readiness.set(Phase::Draining);
+        self.farewell.begin();
+        self.listeners.close(handover::LINGER).await;
+        self.farewell.decide_no_more();
+        self.holdings.give_up(handover::CODES_PATIENCE).await;
+        successor.hand_over().await;
+        tokio::select! {
+            drained = self.listeners.finish(drain.within) => drained,
+            () = hurry => false,
+        }
+    }
+}
+
+impl Drain {
+    fn of(config: &Config) -> Drain {
+        let duration = |span: Span| Duration::from_millis(span.as_millis());
+        Drain { delay: duration(config.drain.delay), within: duration(config.drain.within) }
+    }
+}
+
+impl Holdings {
+    /// Writes down what is not yet, and lets go of the folder. Codes that are being sent are waited for that long.
+    async fn give_up(self, for_codes: Duration) {
+        if !self.codes.deliveries.finish(for_codes).await {
             tracing::error!("some codes were still being sent: they may arrive or not");
         }
         // The other tasks are gone already if nobody receives.
@@ -220,27 +352,38 @@ impl App {
             tracing::error!(%error, "the counters were not saved a last time");
         }
         self.gateway.close().await;
-        drained
+        drop(self.data);
     }
 }
 
 /// The sockets, before anybody is served.
 struct Bound {
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, ClientLimits)>,
     addresses: Vec<SocketAddr>,
     admin_listener: TcpListener,
     admin_address: SocketAddr,
 }
 
 impl Bound {
-    fn of(config: &Config) -> Result<Bound, BindError> {
-        let listeners = config.listen.iter().map(|listener| bind(listener.address, "listen"));
-        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
-        let admin_listener = bind(config.admin.address, "admin.address")?;
+    /// What was inherited and is not in the file any more is closed.
+    fn of(config: &Config, mut inherited: Inherited) -> Result<Bound, BindError> {
+        let listeners =
+            config.listen.iter().map(|spec| Ok((bind(spec.address, "listen", &mut inherited)?, spec.limits)));
+        let listeners = listeners.collect::<Result<Vec<(TcpListener, ClientLimits)>, BindError>>()?;
+        let admin_listener = bind(config.admin.address, "admin.address", &mut inherited)?;
         let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
+        let addresses = listeners
+            .iter()
+            .map(|(listener, _)| bound(listener))
+            .collect::<Result<Vec<SocketAddr>, BindError>>()?;
         let admin_address = bound(&admin_listener)?;
         Ok(Bound { listeners, addresses, admin_listener, admin_address })
+    }
+
+    /// The same sockets once more, for the next process.
+    fn copies(&self) -> Result<Vec<OwnedFd>, BindError> {
+        let all = self.listeners.iter().map(|(listener, _)| listener).chain([&self.admin_listener]);
+        all.map(|listener| listener.as_fd().try_clone_to_owned().map_err(BindError::unknown)).collect()
     }
 }
 
@@ -280,21 +423,61 @@ fn server_conf(threads: usize) -> ServerConf {
     }
 }
 
-/// The rules of one configuration with everything that they name.
+/// The configuration that the gateway starts with.
+async fn first(
+    config: Config,
+    metrics: &Metrics,
+    codes: &Arc<Lasting>,
+    caretaker: &Caretaker,
+    clock: &Clock,
+) -> Result<Arc<ArcSwap<Snapshot>>, SnapshotError> {
+    let first = snapshot(config, metrics, codes, caretaker, None, clock.now()).await?;
+    caretaker.take_over(&first.upstreams);
+    metrics.reload_succeeded(clock.now());
+    Ok(Arc::new(ArcSwap::from_pointee(first)))
+}
+
+/// What is done beside requests until the gateway stops.
+fn spawn_chores(gateway: &Arc<Gateway>, webhook: Option<WebhookSpec>, stopped: &watch::Receiver<bool>) {
+    tokio::spawn(tidy(Arc::clone(gateway), stopped.clone()));
+    tokio::spawn(watch_store(Arc::clone(gateway), stopped.clone()));
+    if let Some(webhook) = webhook {
+        tokio::spawn(room::alerts(webhook, gateway, stopped.clone()));
+    }
+}
+
+/// The rules of one configuration with everything that they name; `before` is what it takes the place of.
 async fn snapshot(
     config: Config,
     metrics: &Metrics,
     codes: &Arc<Lasting>,
+    caretaker: &Caretaker,
+    before: Option<&Snapshot>,
+    now: Timestamp,
 ) -> Result<Snapshot, SnapshotError> {
-    let mut upstreams = Vec::with_capacity(config.upstreams.len());
-    for spec in &config.upstreams {
-        upstreams.push(Upstream::resolve(spec, metrics).await?);
-    }
+    let upstreams = upstreams(&config, metrics, caretaker, before, now).await?;
     let mut policies = Policies::new(config.rules, config.user, metrics);
     if let Some(spec) = config.otp {
         policies = policies.with_codes(codes::otp(spec, codes)?);
     }
-    Ok(Snapshot { policies: Arc::new(policies), upstreams: upstreams.into_boxed_slice() })
+    Ok(Snapshot { policies: Arc::new(policies), upstreams })
+}
+
+async fn upstreams(
+    config: &Config,
+    metrics: &Metrics,
+    caretaker: &Caretaker,
+    before: Option<&Snapshot>,
+    now: Timestamp,
+) -> Result<Box<[Arc<Upstream>]>, SnapshotError> {
+    let upstreams = config.upstreams.iter().map(|spec| {
+        let before = match before {
+            None => Before::Nothing,
+            Some(before) => Before::Running(before.upstream(&spec.name)),
+        };
+        Upstream::resolve(spec, metrics, caretaker.resolver(), before, now)
+    });
+    Ok(try_join_all(upstreams).await?.into_iter().map(Arc::new).collect())
 }
 
 async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver<bool>) {

@@ -32,6 +32,9 @@ enum Command {
         /// The configuration; edits are live within a second.
         #[arg(long, value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
+        /// Take over from the gateway that runs on the same store.data_dir, without a refused connection.
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Tell every mistake of a configuration, or what each route allows.
     Check {
@@ -52,7 +55,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let environment = Environment::process();
     match Arguments::parse().command {
-        Command::Run { config } => run::run(&config, environment),
+        Command::Run { config, upgrade: false } => run::start(&config, environment),
+        Command::Run { config, upgrade: true } => run::upgrade(&config, environment),
         Command::Check { config } => {
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
             check::check(&config, &environment, &mut out, &mut err).map_or(ExitCode::FAILURE, ExitCode::from)

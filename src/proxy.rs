@@ -7,6 +7,7 @@ mod activity;
 mod body;
 mod caps;
 mod context;
+mod farewell;
 mod forward;
 mod gate;
 mod h2;
@@ -34,14 +35,18 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorSource, ErrorType};
 
 pub use self::context::Context;
+pub use self::farewell::Farewell;
 pub use self::listener::{Entrance, Entrances, Listeners};
-pub use self::upstream::{ResolveError, Upstream};
+pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
 use self::caps::Door;
-use self::context::Admitted;
+use self::context::{Admitted, Asked};
 use self::forward::Origin;
 use self::request::Arrival;
+use self::respond::BackendFailure;
+use self::upstream::Asker;
 use crate::decision::failure::ByHead;
+use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
@@ -50,32 +55,49 @@ use crate::gateway::{AnswerWatch, Attempt, Gateway, Policies};
 use crate::otp::Task;
 use crate::telemetry::UpstreamFailure;
 
+/// How an upstream without any server shows among Pingora's errors.
+const NO_SERVER: ErrorType = ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16());
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// One configuration in force: pinned by each request for its whole life.
 pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// In the order of the file: what `UpstreamIndex` counts.
-    pub upstreams: Box<[Upstream]>,
+    pub upstreams: Box<[Arc<Upstream>]>,
+}
+
+impl Snapshot {
+    /// The upstream of this name.
+    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.iter().map(|upstream| &**upstream).find(|upstream| upstream.name() == name)
+    }
 }
 
 /// The proxy: the gateway's decisions applied to Pingora's sessions.
 pub struct Edge {
     gateway: Arc<Gateway>,
     live: Arc<ArcSwap<Snapshot>>,
+    farewell: Farewell,
 }
 
 impl Edge {
     pub fn new(gateway: Arc<Gateway>, live: Arc<ArcSwap<Snapshot>>) -> Edge {
-        Edge { gateway, live }
+        Edge { gateway, live, farewell: Farewell::default() }
     }
 
-    /// Who comes in at a listener.
-    fn door(&self) -> Arc<Door> {
-        Door::new(Arc::clone(&self.live), self.gateway.clock().clone(), self.gateway.metrics().edge())
+    /// By which the edge is told to take its leave.
+    pub fn farewell(&self) -> Farewell {
+        self.farewell.clone()
     }
 
-    fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
+    /// Who comes in at a listener with these limits.
+    fn door(&self, limits: ClientLimits) -> Arc<Door> {
+        let metrics = self.gateway.metrics().edge();
+        Door::new(limits, Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
+    }
+
+    /// Ready for [`Listeners::start`].
+    pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
         let mut proxy = http_proxy(conf, self);
         proxy.h2_options = Some(h2::options());
         proxy.server_options = Some(h2::server_options());
@@ -95,10 +117,9 @@ impl ProxyHttp for Edge {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
-        ctx.underway = wire::connection_of(session).map(|connection| connection.activity.begin());
-        if session.as_downstream().is_http2() {
-            // What stops one of its streams, the connection does not see.
-            session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE));
+        match wire::activity_of(session) {
+            Some(activity) => ctx.underway = Some(activity.begin()),
+            None => session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE)),
         }
         Ok(())
     }
@@ -107,8 +128,7 @@ impl ProxyHttp for Edge {
         if ctx.attempt.is_some() {
             self.settle(outcome_at_end(error, ctx), ctx).await;
         }
-        if session.as_downstream().is_http2()
-            && error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
+        if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
             && let Some(connection) = wire::connection_of(session)
         {
             connection.resets.note(self.gateway.clock().now());
@@ -116,13 +136,15 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+        if self.farewell.has_begun() {
+            session.set_keepalive(None);
+        }
         let snapshot = ctx.snapshot.insert(self.live.load_full());
-        let entrance = wire::entrance_of(session).map(|entrance| (entrance.limits, entrance.redirect_port));
-        if let Some((limits, redirect_port)) = entrance {
+        if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
+            return respond::redirect(session, snapshot, port).await.map(|()| true);
+        }
+        if let Some(limits) = wire::connection_of(session).map(|connection| connection.limits) {
             h2::settle(session.req_header_mut(), &limits)?;
-            if let Some(port) = redirect_port {
-                return respond::redirect(session, snapshot, port).await.map(|()| true);
-            }
         }
         let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
@@ -134,6 +156,10 @@ impl ProxyHttp for Edge {
                 return respond::refuse(session, snapshot, route, &refusal, now).await.map(|()| true);
             }
         };
+        if !self.farewell.decides() {
+            // Its body took so long that the counters went to another process before they counted it.
+            return Err(Error::explain(ErrorType::HTTPStatus(503), "decided too late"));
+        }
         let (Some(path), Some(route)) = (admission.path, admission.route) else {
             return Err(Error::explain(ErrorType::InternalError, "a permit without a path and a route"));
         };
@@ -152,7 +178,7 @@ impl ProxyHttp for Edge {
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
         tell_scheme(session)?;
         ctx.attempt = admission.attempt;
-        ctx.admitted = Some(Admitted { route, permit });
+        ctx.admitted = Some(Admitted { route, permit, client: admission.client });
         if ctx.failure_rule().is_some_and(|rule| !rule.members.is_empty()) {
             // The answer is read, and what is compressed would not be.
             session.req_header_mut().remove_header(&ACCEPT_ENCODING);
@@ -166,12 +192,16 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         ctx.attempts += 1;
-        ctx.asked_at = Some(self.gateway.clock().stopwatch());
-        let permit = ctx.admitted.as_ref().map(|admitted| &admitted.permit);
-        let mut peer = permit
-            .zip(ctx.upstream())
-            .and_then(|(permit, upstream)| upstream.next(permit))
-            .ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a permit"))?;
+        let (at, now) = self.gateway.clock().read();
+        let Some((admitted, upstream)) = ctx.admitted.as_ref().zip(ctx.upstream()) else {
+            return Err(Error::explain(ErrorType::InternalError, "a request without a permit"));
+        };
+        let asker = Asker { client: &admitted.client, tried: &ctx.tried };
+        let Some(server) = upstream.next(&admitted.permit, &asker, now) else {
+            return Err(Error::explain(NO_SERVER, "none of the names has an address").into_up());
+        };
+        let mut peer = server.peer();
+        ctx.asked = Some(Asked { server, at, has_answered: false });
         if !forward::has_hop_by_hop(&session.req_header().headers) {
             // Nothing to strip, and Pingora would look for each of those fields in turn.
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
@@ -187,8 +217,32 @@ impl ProxyHttp for Edge {
         mut error: Box<Error>,
     ) -> Box<Error> {
         // Nothing of the request has reached a server yet, so another may be asked.
-        let may_retry = ctx.upstream().is_some_and(|upstream| ctx.attempts <= upstream.retries());
-        error.set_retry(may_retry);
+        let may_retry = ctx.has_retries_left();
+        self.gave_no_answer(ctx);
+        self.decide_retry(&mut error, may_retry, ctx);
+        error
+    }
+
+    /// In place of Pingora's rule, which also sends bodies again, and knows no bound of ours.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        // The connection was closed before the request came to it, or was to be given up anyway. That tells nothing of
+        // the server; but nobody knows whether the request was read.
+        error.retry.decide_reuse(client_reused);
+        let is_stale = error.retry();
+        let nothing_came = ctx.asked.as_ref().is_some_and(|asked| !asked.has_answered);
+        let can_be_sent_anew = session.req_header().method.is_idempotent() && session.is_body_empty();
+        let may_retry = is_stale && nothing_came && can_be_sent_anew && ctx.has_retries_left();
+        if !is_stale && nothing_came && *error.esource() == ErrorSource::Upstream {
+            self.gave_no_answer(ctx);
+        }
+        self.decide_retry(&mut error, may_retry, ctx);
         error
     }
 
@@ -198,15 +252,22 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if let Some(asked) = &mut ctx.asked {
+            asked.has_answered = true;
+        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // From here on both sides may be silent for as long as the upstream's read timeout lets them.
             session.set_read_timeout(None);
         } else if response.status.is_informational() {
             return Ok(());
         }
+        if self.farewell.has_begun() {
+            session.set_keepalive(None);
+        }
         let (answered_at, now) = self.gateway.clock().read();
-        if let (Some(upstream), Some(asked_at)) = (ctx.upstream(), ctx.asked_at) {
-            upstream.metrics().answered(response.status.as_u16(), asked_at.until(answered_at));
+        if let (Some(upstream), Some(asked)) = (ctx.upstream(), &ctx.asked) {
+            upstream.metrics().answered(response.status.as_u16(), asked.at.until(answered_at));
+            asked.server.answered();
         }
         if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
@@ -256,7 +317,10 @@ impl ProxyHttp for Edge {
         if let Some(status) = status.filter(|_| !has_begun) {
             let now = self.gateway.clock().now();
             let snapshot = ctx.snapshot.as_deref();
-            if let Err(error) = respond::backend_failed(session, snapshot, ctx.quota(), status, now).await {
+            let retry_after =
+                ctx.upstream().map(Upstream::retry_after).filter(|_| *error.etype() == NO_SERVER);
+            let failure = BackendFailure { status, retry_after };
+            if let Err(error) = respond::backend_failed(session, snapshot, ctx.quota(), failure, now).await {
                 tracing::debug!(%error, "a client left before its answer");
             }
         }
@@ -279,6 +343,21 @@ impl Edge {
         let answer = self.gateway.perform(&snapshot.policies, route, task, attempt).await;
         let now = self.gateway.clock().now();
         respond::answer(session, snapshot, route, permit.quota(), answer, now).await
+    }
+
+    /// The server that was asked counts as silent once more.
+    fn gave_no_answer(&self, ctx: &mut Context) {
+        if let (Some(upstream), Some(asked)) = (ctx.upstream(), &ctx.asked) {
+            upstream.unanswered(&asked.server, self.gateway.clock().now());
+        }
+    }
+
+    fn decide_retry(&self, error: &mut Error, may_retry: bool, ctx: &mut Context) {
+        error.set_retry(may_retry);
+        if may_retry {
+            ctx.upstream().inspect(|upstream| upstream.metrics().retried());
+            ctx.tried.extend(ctx.asked.take().map(|asked| asked.server));
+        }
     }
 
     /// Learns from the head of an answer. A client that sees it is counted already.
@@ -331,7 +410,10 @@ fn failure_status(error: &Error) -> Option<StatusCode> {
         (_, ErrorType::HTTPStatus(code)) => StatusCode::from_u16(*code).ok(),
         (
             ErrorSource::Upstream,
-            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
         ) => Some(StatusCode::GATEWAY_TIMEOUT),
         (ErrorSource::Upstream, _) => Some(StatusCode::BAD_GATEWAY),
         (
@@ -346,9 +428,15 @@ fn failure_status(error: &Error) -> Option<StatusCode> {
 
 fn failure_kind(error: &Error) -> UpstreamFailure {
     match error.etype() {
-        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => {
-            UpstreamFailure::Timeout
-        }
+        ErrorType::ConnectTimedout
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::ReadTimedout
+        | ErrorType::WriteTimedout => UpstreamFailure::Timeout,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError
+        | ErrorType::TLSWantX509Lookup => UpstreamFailure::Tls,
+        ErrorType::HTTPStatus(_) => UpstreamFailure::NoServer,
         ErrorType::ConnectRefused
         | ErrorType::ConnectNoRoute
         | ErrorType::ConnectError

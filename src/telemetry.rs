@@ -13,7 +13,8 @@ pub use self::connections::ConnectionLog;
 pub use self::failures::FailureLog;
 pub use self::metrics::{
     DataDirMetrics, Dropped, EdgeMetrics, JournalMetrics, KeptOut, LimitLabels, Metrics, MirrorDropped,
-    MirrorMetrics, Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, SmsMetrics, StoreFailure,
-    StoreGauges, StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict, WebhookMetrics,
+    MirrorMetrics, Mirrored, ProviderLabels, ProviderMetrics, RouteMetrics, ServerMetrics, SmsMetrics,
+    StoreFailure, StoreGauges, StoreMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics, Verdict,
+    WebhookMetrics,
 };
 pub use self::refusals::{RefusalLine, RefusalLog};

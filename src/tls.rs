@@ -110,6 +110,17 @@ impl Chain {
         }
         Ok(ClientRoots(roots))
     }
+
+    /// As authorities that servers are to be vouched for by (DER).
+    pub fn authorities(self) -> Result<Box<[Box<[u8]>]>, ChainFault> {
+        let mut roots = RootCertStore::empty();
+        let list = self.0.into_iter().enumerate().map(|(index, certificate)| {
+            let der: Box<[u8]> = certificate.as_ref().into();
+            roots.add(certificate).map_err(|_| ChainFault::Malformed { number: index + 1 })?;
+            Ok(der)
+        });
+        list.collect()
+    }
 }
 
 impl Certificate {

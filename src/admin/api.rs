@@ -16,7 +16,7 @@ use super::minutes::Minutes;
 use super::reply::Fault;
 use super::server::Peer;
 use super::{
-    RouteText, WatchRoom, blocks, export, input, keys, logs, openapi, rules, session, stats, stream,
+    RouteText, WatchRoom, blocks, codes, export, input, keys, logs, openapi, rules, session, stats, stream,
 };
 use crate::decision::time::Timestamp;
 use crate::gateway::{Gateway, Policies};
@@ -53,6 +53,7 @@ pub(super) enum Endpoint {
     BlocksExport,
     Unblock,
     Stats,
+    Codes,
     Logs,
     LogsExport,
     Routes,
@@ -62,12 +63,13 @@ pub(super) enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Endpoint; 11] = [
+    const ALL: [Endpoint; 12] = [
         Endpoint::Session,
         Endpoint::Blocks,
         Endpoint::BlocksExport,
         Endpoint::Unblock,
         Endpoint::Stats,
+        Endpoint::Codes,
         Endpoint::Logs,
         Endpoint::LogsExport,
         Endpoint::Routes,
@@ -83,6 +85,7 @@ impl Endpoint {
             Endpoint::BlocksExport => "/blocked-identifiers/export",
             Endpoint::Unblock => "/unblock-identifier",
             Endpoint::Stats => "/rate-limit-stats",
+            Endpoint::Codes => "/otp-stats",
             Endpoint::Logs => "/rate-limit-logs",
             Endpoint::LogsExport => "/rate-limit-logs/export",
             Endpoint::Routes => "/routes",
@@ -100,6 +103,7 @@ impl Endpoint {
             Endpoint::BlocksExport => get(export::blocks),
             Endpoint::Unblock => post(blocks::unblock),
             Endpoint::Stats => get(stats::show),
+            Endpoint::Codes => get(codes::show),
             Endpoint::Logs => get(logs::list),
             Endpoint::LogsExport => get(export::logs),
             Endpoint::Routes => get(rules::list),

@@ -26,7 +26,7 @@ impl Asset {
 }
 
 /// All of them, in the order of their paths.
-const ASSETS: [Asset; 15] = [
+const ASSETS: [Asset; 16] = [
     Asset { path: "/", media: "text/html; charset=utf-8", content: include_bytes!("page/index.html") },
     Asset::script("/assets/api.js", include_bytes!("page/api.js")),
     Asset {
@@ -37,6 +37,7 @@ const ASSETS: [Asset; 15] = [
     Asset::script("/assets/app.js", include_bytes!("page/app.js")),
     Asset::script("/assets/blocks.js", include_bytes!("page/blocks.js")),
     Asset::script("/assets/chart.js", include_bytes!("page/chart.js")),
+    Asset::script("/assets/codes.js", include_bytes!("page/codes.js")),
     Asset::script("/assets/dom.js", include_bytes!("page/dom.js")),
     Asset::script("/assets/events.js", include_bytes!("page/events.js")),
     Asset::script("/assets/list.js", include_bytes!("page/list.js")),

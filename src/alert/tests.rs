@@ -125,6 +125,25 @@ async fn what_alarms_is_told_signed_and_masked() {
 }
 
 #[tokio::test]
+async fn fraud_and_what_befalls_providers_is_told_and_no_single_code() {
+    let desk = Desk::new(|folder| folder.join("data")).await;
+    for (kind, word, severity) in [
+        (EventKind::Fraud, "fraud", "warning"),
+        (EventKind::ProviderDown, "provider_down", "critical"),
+        (EventKind::ProviderUp, "provider_up", "info"),
+    ] {
+        // Were one of these told, it would come first.
+        for quiet in [EventKind::CodeSent, EventKind::CodeUndelivered, EventKind::CodeVerified] {
+            desk.note(quiet);
+        }
+        desk.note(kind);
+        let (_, body) = desk.take("200 OK").await;
+        assert_eq!((&body["kind"], &body["severity"]), (&word.into(), &severity.into()));
+        assert_eq!(body["identifier"], "a***@example.com");
+    }
+}
+
+#[tokio::test]
 async fn a_failure_is_tried_again_as_the_same_delivery() {
     let desk = Desk::new(|folder| folder.join("data")).await;
     desk.note(EventKind::StoreDown);

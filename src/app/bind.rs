@@ -7,6 +7,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use super::handover::Inherited;
+
 const BACKLOG: i32 = 4096;
 
 /// An address that cannot be listened on.
@@ -26,9 +28,18 @@ impl BindError {
     }
 }
 
-/// Listens on an address that the file names at `key`.
-pub(super) fn bind(address: SocketAddr, key: &'static str) -> Result<TcpListener, BindError> {
-    listen(address).map_err(|error| match error.kind() {
+/// Listens on an address that the file names at `key`, or goes on where the process before this one did.
+pub(super) fn bind(
+    address: SocketAddr,
+    key: &'static str,
+    inherited: &mut Inherited,
+) -> Result<TcpListener, BindError> {
+    let listening = match inherited.take(address) {
+        // It does not block: whoever bound it saw to that.
+        Some(listener) => TcpListener::from_std(listener),
+        None => listen(address),
+    };
+    listening.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse { address, key },
         _ => BindError::Refused { address, key, reason: error },
     })

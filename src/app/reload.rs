@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
+use super::service_manager::{News, ServiceManager};
 use super::{Source, entrance, room, snapshot};
 use crate::admin::RouteText;
 use crate::config::watch::{Watch, WatchedFile};
@@ -13,11 +14,12 @@ use crate::gateway::Gateway;
 use crate::journal::{Event, EventKind};
 use crate::otp::Lasting;
 use crate::otp::spec::OtpSpec;
-use crate::proxy::{Entrances, Snapshot};
+use crate::proxy::{Caretaker, Entrances, Snapshot};
 
 /// What a reload needs.
 pub(super) struct Reloader {
     pub(super) source: Source,
+    pub(super) service_manager: ServiceManager,
     /// What was in force at the start and cannot change without a restart.
     pub(super) frozen: Frozen,
     pub(super) live: Arc<ArcSwap<Snapshot>>,
@@ -26,6 +28,7 @@ pub(super) struct Reloader {
     pub(super) entrances: Arc<Entrances>,
     pub(super) gateway: Arc<Gateway>,
     pub(super) codes: Arc<Lasting>,
+    pub(super) caretaker: Arc<Caretaker>,
 }
 
 impl Reloader {
@@ -43,6 +46,7 @@ impl Reloader {
                 () = watch.changed() => {}
                 Some(()) = asked.recv() => {}
             }
+            self.service_manager.tell(News::Reloading);
             let source = self.source.clone();
             match tokio::task::spawn_blocking(move || read(&source)).await {
                 // Half of a list may be a sound one: what was touched meanwhile is waited for again.
@@ -55,6 +59,7 @@ impl Reloader {
                 }
                 Err(error) => self.refuse(&error.to_string()),
             }
+            self.service_manager.tell(News::Ready);
         }
     }
 
@@ -72,13 +77,16 @@ impl Reloader {
         let (names, routes) = (Names::of(&config), room::route_texts(&config));
         let entrances = config.listen.iter().map(entrance::of).collect();
         let ends = entrance::ends(&config.listen);
-        match snapshot(config, metrics, &self.codes).await {
+        let (before, now) = (self.live.load_full(), self.gateway.clock().now());
+        match snapshot(config, metrics, &self.codes, &self.caretaker, Some(&before), now).await {
             Ok(snapshot) => {
+                self.caretaker.take_over(&snapshot.upstreams);
                 self.live.store(Arc::new(snapshot));
                 self.entrances.replace(entrances);
                 metrics.certificates(&ends);
                 self.routes.store(Arc::new(routes));
                 metrics.retain(&names.routes(), &names.upstreams());
+                metrics.retain_servers(|upstream, server| names.has_server(upstream, server));
                 metrics.sms().retain(&names.providers());
                 let now = self.gateway.clock().now();
                 metrics.reload_succeeded(now);
@@ -118,6 +126,8 @@ fn read(source: &Source) -> Result<Result<Loaded, Refused>, Touched> {
 struct Names {
     routes: Vec<Box<str>>,
     upstreams: Vec<Box<str>>,
+    /// With the names of their upstreams.
+    servers: Vec<(Box<str>, String)>,
     providers: Vec<Box<str>>,
 }
 
@@ -126,8 +136,19 @@ impl Names {
         Names {
             routes: config.rules.routes().iter().map(|route| route.name().into()).collect(),
             upstreams: config.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            servers: config
+                .upstreams
+                .iter()
+                .flat_map(|upstream| {
+                    upstream.servers.iter().map(|server| (upstream.name.clone(), server.to_string()))
+                })
+                .collect(),
             providers: config.otp.iter().flat_map(OtpSpec::provider_names).map(Into::into).collect(),
         }
+    }
+
+    fn has_server(&self, upstream: &str, server: &str) -> bool {
+        self.servers.iter().any(|(of, name)| (&**of, name.as_str()) == (upstream, server))
     }
 
     fn routes(&self) -> Vec<&str> {

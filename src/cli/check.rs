@@ -56,6 +56,11 @@ fn summary(path: &Path, config: &Config) -> String {
     let mut text = format!("{} is sound: {} route{plural}\n", path.display(), routes.len());
     // Writing to a String cannot fail.
     let _ = writeln!(text, "store: {}, data in {}", config.store, config.store.data_dir.display());
+    for upstream in &config.upstreams {
+        if let Some(told) = words::upstream(upstream) {
+            let _ = writeln!(text, "upstream {}: {told}", upstream.name);
+        }
+    }
     for rule in &config.rules.suspicion {
         let _ = writeln!(text, "suspicion: {}", words::suspicion(rule));
     }
@@ -160,6 +165,33 @@ any method /* → app (rest)
     rejects body.name that matches ^test[0-9]: 403 \"This value is not accepted.\"
 ";
         assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn upstreams_of_which_there_is_more_to_say_are_told() {
+        let (verdict, out, err) = checked(
+            "version: 1
+listen: [{ address: 127.0.0.1:8080 }]
+upstreams:
+  plain: { servers: [127.0.0.1:8000] }
+  app:
+    servers: [10.0.0.1:80, { address: app.internal:443, weight: 3, tls: true }, { address: '[::1]:443', tls: true, sni: b.example }]
+    health_check: { path: /healthz, unhealthy_after: 2 }
+  sticky: { servers: [10.0.0.1:80, 10.0.0.2:80], balance: consistent, protocol: http2, eject: { after: 9, for: 1m } }
+routes:
+  - { name: a, match: { path: /a }, upstream: plain }
+  - { name: b, match: { path: /b }, upstream: app }
+  - { name: c, match: { path: /c }, upstream: sticky }
+",
+        );
+        assert_eq!((verdict, err.as_str()), (Verdict::Sound, ""));
+        let expected = "gateway.yaml is sound: 3 routes
+store: memory, 1000000 keys, data in ./data
+upstream app: 3 servers in turn: 10.0.0.1:80, app.internal:443 weight 3 by TLS as app.internal, [::1]:443 by TLS as b.example; \
+checked at /healthz every 5s, down after 2 failures, up after 1; left out for 10s after 5 requests without an answer
+upstream sticky: 2 servers by client: 10.0.0.1:80, 10.0.0.2:80; HTTP/2; left out for 1m after 9 requests without an answer
+";
+        assert!(out.starts_with(expected), "{out}");
     }
 
     #[test]

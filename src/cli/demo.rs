@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::run::{complain, prepare, until_stopped};
-use crate::app::{App, Source};
+use crate::app::{App, ServiceManager, Source};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::demo;
@@ -75,7 +75,7 @@ pub(super) fn run(options: Options, environment: Environment) -> ExitCode {
         let gateway = app.addresses().first().copied().unwrap_or(options.listen);
         let addresses = demo::Addresses { gateway, admin: app.admin_address(), backend: address };
         println!("{}", demo::banner(&addresses));
-        until_stopped(app).await
+        until_stopped(app, ServiceManager::default(), None).await
     })
 }
 

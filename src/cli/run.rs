@@ -1,37 +1,86 @@
 //! `tollgate run`: the gateway until a signal says otherwise.
 
-use std::path::Path;
-use std::process::ExitCode;
-use std::time::Duration;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::app::{self, App, Source, StartError};
+use crate::app::{self, App, News, ServiceManager, Source, StartError, Successor};
 use crate::clock::Clock;
 use crate::config::{self, Environment, Loaded};
 use crate::telemetry::log;
 
-/// How long requests in flight may finish after a signal.
-const DRAIN: Duration = Duration::from_secs(20);
+pub(super) fn start(path: &Path, environment: Environment) -> ExitCode {
+    run(path, environment, App::start)
+}
 
-pub(super) fn run(path: &Path, environment: Environment) -> ExitCode {
+/// In the place of the gateway that runs, if one does.
+pub(super) fn upgrade(path: &Path, environment: Environment) -> ExitCode {
+    run(path, environment, App::succeed)
+}
+
+fn run<F, S>(path: &Path, environment: Environment, begin: F) -> ExitCode
+where
+    F: FnOnce(Source, Loaded, Clock) -> S,
+    S: Future<Output = Result<App, StartError>>,
+{
     let source = Source::new(path, environment);
+    let renewal = Renewal::of(path);
     let (loaded, runtime) = match prepare(&source) {
         Ok(prepared) => prepared,
         Err(code) => return code,
     };
     runtime.block_on(async {
-        match App::start(source, loaded, Clock::system()).await {
+        let service_manager = ServiceManager::of(&source.environment);
+        match begin(source, loaded, Clock::system()).await {
             Ok(app) => {
                 let admin = app.admin_address();
                 tracing::info!(listen = ?app.addresses(), %admin, "the gateway is ready");
-                until_stopped(app).await
+                service_manager.tell(News::Ready);
+                until_stopped(app, service_manager, renewal).await
             }
             Err(error) => complain(&error, "edit the configuration"),
         }
     })
+}
+
+/// How the binary is started that is to take over.
+pub(super) struct Renewal {
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl Renewal {
+    /// None where the system does not say where the binary is.
+    fn of(config: &Path) -> Option<Renewal> {
+        // Now: once the file is replaced, the system tells that it is gone.
+        Some(Renewal { program: std::env::current_exe().ok()?, config: config.to_owned() })
+    }
+
+    fn start(&self) {
+        match self.spawn() {
+            Ok(pid) => tracing::info!(pid, program = %self.program.display(), "a successor was started"),
+            Err(error) => {
+                let program = self.program.display();
+                tracing::error!(%error, %program, "no successor could be started; this gateway goes on");
+            }
+        }
+    }
+
+    fn spawn(&self) -> io::Result<u32> {
+        let mut command = Command::new(&self.program);
+        let mut child = command.args(["run", "--upgrade", "--config"]).arg(&self.config).spawn()?;
+        let pid = child.id();
+        // One that fails is told while this one is still there; one that succeeds outlives it.
+        std::thread::spawn(move || match child.wait() {
+            Ok(status) => tracing::warn!(pid, %status, "the successor ended"),
+            Err(error) => tracing::error!(pid, %error, "nobody knows what became of the successor"),
+        });
+        Ok(pid)
+    }
 }
 
 /// Loads a configuration and sets up the log and the threads that it asks for.
@@ -65,26 +114,37 @@ pub(super) fn complain(error: &StartError, remedy: &str) -> ExitCode {
         StartError::Config(_)
         | StartError::Snapshot(_)
         | StartError::DataDir(_)
+        | StartError::Handover(_)
         | StartError::Metrics(_)
         | StartError::NoRandomness => eprintln!("{error}"),
     }
     ExitCode::FAILURE
 }
 
-/// Serves until SIGTERM or SIGINT, reloading on SIGHUP; a second signal does not wait.
-pub(super) async fn until_stopped(app: App) -> ExitCode {
-    let signals =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(hangup)) = signals else {
+/// Serves until SIGTERM or SIGINT, or until a successor takes over; a second signal does not wait. SIGHUP reloads, SIGUSR2
+/// starts a successor.
+pub(super) async fn until_stopped(
+    mut app: App,
+    service_manager: ServiceManager,
+    renewal: Option<Renewal>,
+) -> ExitCode {
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+        signal(SignalKind::user_defined2()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(hangup), Ok(renew)) = signals else {
         eprintln!("cannot listen for signals");
         return ExitCode::FAILURE;
     };
     tokio::spawn(reload_on(hangup, app.reload_handle()));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping: requests in flight may finish");
+    tokio::spawn(renew_on(renew, renewal));
+    let end = tokio::select! {
+        _ = terminate.recv() => End::Stop,
+        _ = interrupt.recv() => End::Stop,
+        successor = app.successor() => End::HandOver(successor),
+    };
     let hurry = async {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -92,10 +152,37 @@ pub(super) async fn until_stopped(app: App) -> ExitCode {
         }
         tracing::warn!("stopping at once");
     };
-    if !app.stop(DRAIN, hurry).await {
+    let drain = app.drain();
+    let drained = match end {
+        End::Stop => {
+            service_manager.tell(News::Stopping);
+            tracing::info!("stopping: requests in flight may finish");
+            app.stop(drain, hurry).await
+        }
+        // The service goes on: its manager hears from the successor.
+        End::HandOver(successor) => {
+            tracing::info!("another process takes over: requests in flight may finish");
+            app.hand_over(successor, drain, hurry).await
+        }
+    };
+    if !drained {
         tracing::warn!("some requests did not finish in time");
     }
     ExitCode::SUCCESS
+}
+
+enum End {
+    Stop,
+    HandOver(Successor),
+}
+
+async fn renew_on(mut renew: Signal, renewal: Option<Renewal>) {
+    while renew.recv().await.is_some() {
+        match &renewal {
+            Some(renewal) => renewal.start(),
+            None => tracing::warn!("there is no successor to start"),
+        }
+    }
 }
 
 async fn reload_on(mut hangup: Signal, reload: mpsc::Sender<()>) {

@@ -14,6 +14,7 @@ mod reject;
 mod route;
 mod sms;
 mod store;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -32,7 +33,8 @@ use crate::decision::policy::{Access, Rules};
 pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let listen = listener::listeners(file, reader);
     let admin = network::admin(file, &mut reader.findings);
-    let upstreams = network::upstreams(file, &mut reader.findings);
+    let upstreams = upstream::upstreams(file, reader);
+    let drain = network::drain(file, &mut reader.findings);
     let client = identity::client(file);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
@@ -67,6 +69,7 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         webhook: webhook?,
         otp: otp?,
         workers: file.server.as_ref()?.workers?.0 as usize,
+        drain: drain?,
     })
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod route;
 pub(crate) mod server;
 pub(crate) mod sms;
 pub(crate) mod store;
+pub(crate) mod upstream;
 
 use serde_json::Value as Json;
 
@@ -20,9 +21,10 @@ use guard::Suspicion;
 use limit::Limit;
 use otp::Otp;
 use route::{Responses, Route};
-use server::{Access, ClientIp, Events, Listener, Server, Upstream, User};
+use server::{Access, ClientIp, Events, Listener, Server, User};
 use sms::{Email, Sms};
 use store::Store;
+use upstream::Upstream;
 
 use super::reader::{Named, NonEmpty};
 

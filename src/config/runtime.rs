@@ -38,6 +38,7 @@ pub struct Config {
     pub otp: Option<OtpSpec>,
     /// Worker threads; 0 is one a core.
     pub workers: usize,
+    pub drain: DrainSpec,
     /// What each route matches, as it was written, in the order of the file.
     pub texts: Vec<RouteText>,
 }
@@ -55,7 +56,17 @@ pub struct ListenerSpec {
     pub redirect_to_https: Option<u16>,
     /// How long browsers are to come by https alone.
     pub hsts: Option<Span>,
+    /// What one client may take.
     pub limits: ClientLimits,
+}
+
+/// How the process takes its leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainSpec {
+    /// How long `/readyz` says no before connections are refused.
+    pub delay: Span,
+    /// How long requests in flight may finish after that.
+    pub within: Span,
 }
 
 /// The listener for operators.
@@ -102,9 +113,10 @@ pub struct RouteText {
 /// What a running gateway cannot change without a restart.
 #[derive(Clone, Debug)]
 pub struct Frozen {
-    listen: Vec<SocketAddr>,
+    listen: Vec<(SocketAddr, ClientLimits)>,
     admin: AdminSpec,
     workers: usize,
+    drain: DrainSpec,
     store: Arc<StoreSpec>,
     log: LogFormat,
     retention: Span,
@@ -114,9 +126,10 @@ pub struct Frozen {
 impl Frozen {
     pub fn of(config: &Config) -> Frozen {
         Frozen {
-            listen: config.listen.iter().map(|listener| listener.address).collect(),
+            listen: config.listen.iter().map(|listener| (listener.address, listener.limits)).collect(),
             admin: config.admin.clone(),
             workers: config.workers,
+            drain: config.drain,
             store: Arc::clone(&config.store),
             log: config.log,
             retention: config.retention,
@@ -126,11 +139,13 @@ impl Frozen {
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin, workers, store, log, retention, webhook } = Frozen::of(other);
+        let Frozen { listen, admin, workers, drain, store, log, retention, webhook } = Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
             ("admin.address", self.admin.address != admin.address),
             ("server.workers", self.workers != workers),
+            ("server.drain_delay", self.drain.delay != drain.delay),
+            ("server.drain", self.drain.within != drain.within),
             ("store.max_keys", self.store.max_keys != store.max_keys),
             ("store.data_dir", self.store.data_dir != store.data_dir),
             ("admin.tokens", !same_tokens(&self.admin.tokens, &admin.tokens)),

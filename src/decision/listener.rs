@@ -1,4 +1,4 @@
-//! What clients may take at a public listener.
+//! What one client may take of a public listener.
 
 use super::time::Span;
 
@@ -7,10 +7,9 @@ use super::time::Span;
 pub struct ClientLimits {
     /// Connections at the same time.
     pub connections: u32,
-    /// The same of one client's address; trusted proxies speak for many and are not held to it.
+    /// The same of one address; trusted proxies speak for many and are not held to it.
     pub connections_per_ip: u32,
-    /// For a whole request head, counted from its first byte, and on a new connection from its start. What comes before
-    /// HTTP, a PROXY header and TLS, has the same for itself.
+    /// For a whole request head, counted from its first byte, and on a new connection from its start.
     pub header_timeout: Span,
     /// Between an answer and the first byte of the next request.
     pub idle_timeout: Span,

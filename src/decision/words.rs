@@ -11,6 +11,7 @@ use super::policy::{Route, Target};
 use super::reject::{Condition, RejectRule, TextLists};
 use super::suspicion::{Suspect, Suspicion};
 use super::time::Span;
+use super::upstream::{Balance, CheckSpec, Protocol, ServerSpec, UpstreamSpec};
 
 /// Each limit of a route, in its order. What some call a failure is to the wait between two codes a code that was sent.
 pub fn limits(route: &Route) -> impl Iterator<Item = String> {
@@ -50,6 +51,59 @@ fn counting(limit: &Limit, event: &str) -> String {
     for clause in clauses(limit) {
         text.push_str("; ");
         text.push_str(&clause);
+    }
+    text
+}
+
+/// `2 servers in turn (one:80 weight 3, two:443 by TLS as two.example); left out for 10s after 5 requests without an
+/// answer`; nothing for one server of which there is nothing to say.
+pub fn upstream(spec: &UpstreamSpec) -> Option<String> {
+    let is_plain = |server: &ServerSpec| server.tls.is_none();
+    if let ([server], None, Protocol::Http1) = (spec.servers.as_slice(), &spec.checks, spec.protocol)
+        && is_plain(server)
+    {
+        return None;
+    }
+    let servers: Vec<String> = spec.servers.iter().map(server).collect();
+    let how = match (spec.servers.len(), spec.balance) {
+        (1, Balance::RoundRobin) => String::new(),
+        (1, Balance::Consistent) => "by client: ".to_owned(),
+        (count, Balance::RoundRobin) => format!("{count} servers in turn: "),
+        (count, Balance::Consistent) => format!("{count} servers by client: "),
+    };
+    let mut text = format!("{how}{}", servers.join(", "));
+    match spec.protocol {
+        Protocol::Http1 => {}
+        Protocol::Http2 => text.push_str("; HTTP/2"),
+    }
+    if let Some(CheckSpec { path, every, unhealthy_after, healthy_after, .. }) = &spec.checks {
+        let failures = counted(*unhealthy_after, "failure");
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "; checked at {path} every {every}, down after {failures}, up after {healthy_after}"
+        );
+    }
+    let requests = counted(spec.eject.after, "request");
+    let _ = write!(text, "; left out for {} after {requests} without an answer", spec.eject.span);
+    Some(text)
+}
+
+fn counted(count: u32, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+fn server(server: &ServerSpec) -> String {
+    let mut text = server.to_string();
+    if server.weight > 1 {
+        let _ = write!(text, " weight {}", server.weight);
+    }
+    if let Some(tls) = &server.tls {
+        let _ = write!(text, " by TLS as {}", tls.name);
+        if tls.authorities.is_some() {
+            text.push_str(" under its own authorities");
+        }
     }
     text
 }

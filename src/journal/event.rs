@@ -219,7 +219,7 @@ mod tests {
             assert_eq!(EventKind::parse(kind.word()), Some(kind));
             assert_eq!(JournalMetrics::KINDS[number], kind.word(), "the label of the metric");
         }
-        assert_eq!(EventKind::from_number(13), None);
+        assert_eq!(EventKind::from_number(19), None);
         assert_eq!(EventKind::from_number(-1), None);
         assert_eq!(EventKind::parse("Limited"), None);
     }

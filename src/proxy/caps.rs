@@ -1,6 +1,7 @@
 //! How many connections there may be, over all and of one address.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +13,7 @@ use tokio::net::TcpStream;
 use super::Snapshot;
 use super::activity::Overdue;
 use super::head::Fault;
-use super::listener::Entrance;
+use super::listener;
 use crate::clock::Clock;
 use crate::decision::client::canonical;
 use crate::decision::listener::ClientLimits;
@@ -27,6 +28,7 @@ const FULL: &[u8] =
 
 /// Who comes in at one listener.
 pub(super) struct Door {
+    limits: ClientLimits,
     open: AtomicU32,
     /// Of addresses that have any; no more than there are connections.
     by_ip: Mutex<HashMap<IpAddr, u32>>,
@@ -36,10 +38,10 @@ pub(super) struct Door {
     log: ConnectionLog,
 }
 
-/// Room for one connection, taken as long as this is kept. What a listener allows may change meanwhile.
+/// Room for one connection, taken as long as this is kept.
 pub(super) struct Seat {
     door: Arc<Door>,
-    /// Whose connections it is counted among; nobody's before that is known, and where a proxy speaks for many.
+    /// Whose connections it is counted among; nobody's where a proxy speaks for many.
     ip: Option<IpAddr>,
 }
 
@@ -61,10 +63,17 @@ impl Full {
 }
 
 impl Door {
-    pub(super) fn new(live: Arc<ArcSwap<Snapshot>>, clock: Clock, metrics: EdgeMetrics) -> Arc<Door> {
+    pub(super) fn new(
+        limits: ClientLimits,
+        live: Arc<ArcSwap<Snapshot>>,
+        clock: Clock,
+        metrics: EdgeMetrics,
+    ) -> Arc<Door> {
         let full = [Full::Connections, Full::Address].map(Full::limit);
-        metrics.declare(full, Overdue::ALL.map(Overdue::name), Fault::ALL.map(Fault::name));
+        let faults = Fault::ALL.into_iter().map(Fault::name).chain(listener::fault_names());
+        metrics.declare(full, Overdue::ALL.map(Overdue::name), faults);
         Arc::new(Door {
+            limits,
             open: AtomicU32::new(0),
             by_ip: Mutex::new(HashMap::new()),
             live,
@@ -72,6 +81,10 @@ impl Door {
             metrics,
             log: ConnectionLog::default(),
         })
+    }
+
+    pub(super) fn limits(&self) -> &ClientLimits {
+        &self.limits
     }
 
     pub(super) fn metrics(&self) -> &EdgeMetrics {
@@ -82,37 +95,52 @@ impl Door {
         self.clock.now()
     }
 
-    /// Room for a connection, if there is any.
-    pub(super) fn admit(self: &Arc<Door>, limits: &ClientLimits) -> Result<Seat, Full> {
+    /// Room for a connection from this peer, if there is any.
+    pub(super) fn admit(self: &Arc<Door>, peer: IpAddr) -> Result<Seat, Full> {
+        let mut seat = self.enter()?;
+        seat.count_for(peer)?;
+        Ok(seat)
+    }
+
+    /// Room for a connection whose peer speaks for somebody that is not known yet: see [`Seat::count_for`].
+    pub(super) fn enter(self: &Arc<Door>) -> Result<Seat, Full> {
         let taken = self.open.fetch_add(1, Ordering::AcqRel);
         let seat = Seat { door: Arc::clone(self), ip: None };
         self.metrics.opened();
-        if taken >= limits.connections { Err(Full::Connections) } else { Ok(seat) }
+        if taken >= self.limits.connections { Err(Full::Connections) } else { Ok(seat) }
     }
 
-    /// Turns a connection away. Only plain HTTP has words for it: within TLS nobody would read them.
-    pub(super) fn turn_away(&self, tcp: &TcpStream, peer: IpAddr, full: Full, entrance: &Entrance) {
+    /// A connection is one too many.
+    pub(super) fn shut_out(&self, peer: IpAddr, full: Full) {
         self.metrics.shut_out(full.limit());
         self.log.refused(peer, full.limit(), self.clock.now());
-        if entrance.tls.is_none()
-            && let Err(error) = tcp.try_write(FULL)
-        {
+    }
+
+    /// A connection ended before HTTP began on it, and an operator should know why.
+    pub(super) fn tell_refused(&self, peer: IpAddr, reason: &dyn Display) {
+        self.log.never_began(peer, reason, self.clock.now());
+    }
+
+    /// Turns a connection away. What it is told is lost where the client waits for something else than plain HTTP.
+    pub(super) fn turn_away(&self, tcp: &TcpStream, peer: IpAddr, full: Full) {
+        self.shut_out(peer, full);
+        if let Err(error) = tcp.try_write(FULL) {
             tracing::debug!(%error, "a client without room left by itself");
         }
     }
 }
 
 impl Seat {
-    /// Counts the connection among those of the client that it serves, once that is known. Trusted proxies have many.
-    pub(super) fn claim(&mut self, client: IpAddr, limits: &ClientLimits) -> Result<(), Full> {
-        let trusted = &self.door.live.load().policies.rules.client.trusted;
-        if self.ip.is_some() || trusted.contains(canonical(client)) {
+    /// From here on it is one of this client's connections.
+    pub(super) fn count_for(&mut self, client: IpAddr) -> Result<(), Full> {
+        let door = Arc::clone(&self.door);
+        if door.live.load().policies.rules.client.trusted.contains(canonical(client)) {
             return Ok(());
         }
         let ip = one_client(client);
-        let mut by_ip = self.door.by_ip.lock();
+        let mut by_ip = door.by_ip.lock();
         let of_ip = by_ip.entry(ip).or_insert(0);
-        if *of_ip >= limits.connections_per_ip {
+        if *of_ip >= door.limits.connections_per_ip {
             return Err(Full::Address);
         }
         *of_ip += 1;

@@ -5,16 +5,19 @@
 //! | `snapshot` | `request_filter` | all later hooks: one configuration per request |
 //! | `admitted` | `request_filter` | upstream choice, limit headers                 |
 //! | `attempts` | `upstream_peer`  | retries                                        |
-//! | `asked_at` | `upstream_peer`  | backend latency                                |
+//! | `asked`    | `upstream_peer`  | backend latency, what is known of the server   |
 //! | `underway` | `early_request_filter` | the connection is no idle one while it is kept |
+//! | `tried`    | `fail_to_connect`, `error_while_proxy` | retries: another server     |
 //! | `attempt`  | `request_filter` | settled by the answer, or when the request ends |
 //! | `answer`   | `response_filter`| an answer whose body tells the outcome         |
 
 use std::sync::Arc;
 
 use super::activity::Underway;
+use super::upstream::Server;
 use super::{Snapshot, Upstream};
 use crate::clock::Stopwatch;
+use crate::decision::client::Client;
 use crate::decision::failure::FailureRule;
 use crate::decision::headers::Quota;
 use crate::decision::policy::Target;
@@ -29,8 +32,10 @@ pub struct Context {
     pub(super) admitted: Option<Admitted>,
     /// How many servers were tried.
     pub(super) attempts: u32,
-    pub(super) asked_at: Option<Stopwatch>,
+    pub(super) asked: Option<Asked>,
     pub(super) underway: Option<Underway>,
+    /// Servers that the request could not be given to. Empty for nearly all, and takes no memory then.
+    pub(super) tried: Vec<Arc<Server>>,
     /// What this request reserved, until it is settled.
     pub(super) attempt: Option<Box<Attempt>>,
     pub(super) answer: Option<Box<AnswerWatch>>,
@@ -40,6 +45,15 @@ pub struct Context {
 pub(super) struct Admitted {
     pub(super) route: RouteIndex,
     pub(super) permit: Permit,
+    pub(super) client: Client,
+}
+
+/// The server that has the request, and what it did so far.
+pub(super) struct Asked {
+    pub(super) server: Arc<Server>,
+    pub(super) at: Stopwatch,
+    /// Whether anything came from it.
+    pub(super) has_answered: bool,
 }
 
 impl Context {
@@ -47,9 +61,14 @@ impl Context {
     pub(super) fn upstream(&self) -> Option<&Upstream> {
         let (snapshot, admitted) = (self.snapshot.as_ref()?, self.admitted.as_ref()?);
         match snapshot.policies.rules.route(admitted.route).target() {
-            Target::Upstream(upstream) => snapshot.upstreams.get(upstream.0),
+            Target::Upstream(upstream) => snapshot.upstreams.get(upstream.0).map(|upstream| &**upstream),
             Target::Otp(_) => None,
         }
+    }
+
+    /// Whether the request may be given to another server after this one.
+    pub(super) fn has_retries_left(&self) -> bool {
+        self.upstream().is_some_and(|upstream| self.attempts <= upstream.retries())
     }
 
     /// Which answers of the request's route are a failed attempt.

@@ -1,6 +1,5 @@
 //! What stands between an HTTP/1 client and Pingora: no byte passes that was not checked.
 //!
-//! It stands above TLS, and has nothing to say to HTTP/2, whose frames the library behind it checks.
 //! Pingora is shown whole, sound heads alone, and bodies as far as they are sound. What is refused it never sees: the
 //! gate answers by itself, takes in what is still on its way so that the answer is not lost to a reset, and tells
 //! Pingora that the client is gone.
@@ -30,6 +29,7 @@ pub(super) struct Gate {
     stage: Stage,
     /// A head that is not there to its end; with what came behind it, until Pingora took it.
     held: Vec<u8>,
+    protocol: Protocol,
     /// Of the answer to this request nothing is written yet.
     is_unanswered: bool,
     /// An answer to this request has no body.
@@ -50,7 +50,7 @@ enum Stage {
     /// Behind a request, which goes on as long as its answer does. What comes here is no request: Pingora ends the
     /// connection over it, or passes it on after a change of protocol.
     Behind,
-    /// HTTP/2, checked elsewhere.
+    /// HTTP/2, which is checked elsewhere.
     Opaque,
     Refused(Refused),
 }
@@ -90,13 +90,27 @@ impl Gate {
     ) -> Gate {
         let stage = match protocol {
             Protocol::Http1 => Stage::Head(HeadCheck::default()),
-            Protocol::Http2 => {
-                // Its heads are not seen here: it is idle while it has no request.
-                activity.head_came();
-                Stage::Opaque
-            }
+            Protocol::Http2 => Stage::Opaque,
         };
-        Gate { stage, held: Vec::new(), is_unanswered: true, is_head: false, limits, activity, metrics }
+        Gate {
+            protocol,
+            stage,
+            held: Vec::new(),
+            is_unanswered: true,
+            is_head: false,
+            limits,
+            activity,
+            metrics,
+        }
+    }
+
+    /// What is spoken behind it.
+    pub(super) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
     }
 
     pub(super) fn poll_read<S: AsyncRead + AsyncWrite + Unpin>(
@@ -248,15 +262,19 @@ impl Gate {
         }
         let head = if is_in_parts { &*self.held } else { came };
         self.is_head = head.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HEAD "));
-        let Stage::Head(check) = &mut self.stage else { return Ok(Course::Pass) };
-        let Some(whole) = check.look(head, &self.limits)? else {
+        let check = match &mut self.stage {
+            Stage::Head(check) => check,
+            Stage::HandOver { .. } | Stage::Body(_) | Stage::Behind | Stage::Opaque | Stage::Refused(_) => {
+                return Ok(Course::Pass);
+            }
+        };
+        let Some(next) = check.look(head, &self.limits)?.map(|whole| next(head, whole)).transpose()? else {
             if !is_in_parts {
                 self.held = came.to_vec();
             }
             self.activity.await_head();
             return Ok(Course::Hold);
         };
-        let next = next(head, whole)?;
         self.activity.head_came();
         if is_in_parts {
             self.stage = Stage::HandOver { taken: 0, next };

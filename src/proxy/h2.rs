@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{COOKIE, HOST};
-use http::{HeaderName, HeaderValue, Version};
+use http::{HeaderValue, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::http::RequestHeader;
@@ -11,14 +11,13 @@ use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::{Error, ErrorType};
 use tokio::sync::Notify;
 
-use super::head::Fault;
 use crate::decision::listener::ClientLimits;
 use crate::decision::time::{Span, Timestamp};
 
 /// Requests at a time on one connection.
 const STREAMS_MAX: u32 = 100;
-/// A request's fields, decoded, bytes, whatever a listener allows. What is larger is answered 431 by the library, which
-/// also ends a connection whose CONTINUATION frames go on past it.
+/// A request's fields, decoded, bytes. What is larger is answered 431 by the library, which also ends a connection
+/// whose CONTINUATION frames go on past it.
 const HEADER_LIST_MAX: u32 = 64 * 1024;
 /// What clients may send ahead of what we took in: a stream, and a connection, bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -32,7 +31,7 @@ const ERROR_RESETS_MAX: usize = 64;
 /// Requests that were taken back while we worked on them, and the time in which there may be so many.
 const RESETS_MAX: u32 = 200;
 const RESETS_PER: Span = Span::from_secs(10);
-/// A connection without a request ends in an orderly way after so long. A listener that allows less cuts it off.
+/// A connection without a request ends after so long.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long a client may refuse to take more of an answer.
 pub(super) const WRITE_DEADLINE: Duration = Duration::from_secs(60);
@@ -60,10 +59,10 @@ pub(super) fn server_options() -> HttpServerOptions {
 /// Gives a request of HTTP/2 what one of HTTP/1.1 has, so that whoever reads it later finds one spelling.
 ///
 /// The authority goes into `Host`, for a new target would lose it. Cookies, which may come one a field, become
-/// one field (RFC 9113 §8.2.3). Then it is held to the sizes that the gate of HTTP/1.1 allows.
+/// one field (RFC 9113 §8.2.3).
 ///
 /// # Errors
-/// 414 for a target that is too long, 431 for too many fields or too large ones.
+/// 431 for too many fields, or too many bytes of them, cookies counted as one; 414 for a target that is too long.
 pub(super) fn settle(request: &mut RequestHeader, limits: &ClientLimits) -> pingora::Result<()> {
     if request.version != Version::HTTP_2 {
         return Ok(());
@@ -77,25 +76,21 @@ pub(super) fn settle(request: &mut RequestHeader, limits: &ClientLimits) -> ping
         let whole = field(&crumbs.join(&b"; "[..]))?;
         request.insert_header(COOKIE, whole)?;
     }
-    must_fit(request, limits)
-        .map_err(|fault| Error::explain(ErrorType::HTTPStatus(fault.status().as_u16()), fault.detail()))
+    match too_large(request, limits) {
+        Some(status) => Err(Error::explain(ErrorType::HTTPStatus(status.as_u16()), "it is too large")),
+        None => Ok(()),
+    }
 }
 
-fn must_fit(request: &RequestHeader, limits: &ClientLimits) -> Result<(), Fault> {
-    /// What a line of HTTP/1.1 has around name and value.
-    const AROUND: usize = ": \r\n".len();
-    let target = request.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target > limits.uri_bytes as usize {
-        return Err(Fault::UriTooLong);
+fn too_large(request: &RequestHeader, limits: &ClientLimits) -> Option<StatusCode> {
+    let is_over = |length: usize, most: u32| u32::try_from(length).map_or(true, |length| length > most);
+    let bytes = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if is_over(request.raw_path().len(), limits.uri_bytes) {
+        return Some(StatusCode::URI_TOO_LONG);
     }
-    if request.headers.len() > limits.header_fields as usize {
-        return Err(Fault::TooManyFields);
-    }
-    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + AROUND;
-    if request.headers.iter().map(size).sum::<usize>() > limits.header_bytes as usize {
-        return Err(Fault::FieldsTooLarge);
-    }
-    Ok(())
+    let fields_are =
+        is_over(request.headers.len(), limits.header_fields) || is_over(bytes, limits.header_bytes);
+    fields_are.then_some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
 }
 
 fn field(bytes: &[u8]) -> pingora::Result<HeaderValue> {
@@ -138,11 +133,26 @@ mod tests {
         connections_per_ip: 1,
         header_timeout: Span::from_secs(10),
         idle_timeout: Span::from_secs(60),
-        body_rate: 250,
-        header_fields: 4,
-        header_bytes: 100,
+        body_rate: 100,
+        header_fields: 3,
+        header_bytes: 64,
         uri_bytes: 8,
     };
+
+    #[test]
+    fn what_is_too_large_is_refused() {
+        let status = |fields: &[(&'static str, &'static str)]| too_large(&request(fields), &LIMITS);
+        assert_eq!(status(&[("a", "1"), ("b", "2"), ("c", "3")]), None);
+        let too_many = Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert_eq!(status(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]), too_many);
+        assert_eq!(
+            status(&[("a", "1234567890123456789012345678901234567890123456789012345678901234")]),
+            too_many
+        );
+        let mut long = request(&[]);
+        long.set_raw_path(b"/12345678").unwrap();
+        assert_eq!(too_large(&long, &LIMITS), Some(StatusCode::URI_TOO_LONG));
+    }
 
     fn request(fields: &[(&'static str, &'static str)]) -> RequestHeader {
         let mut builder = http::Request::get("http://api.example/a?b").version(Version::HTTP_2);
@@ -170,22 +180,6 @@ mod tests {
         settle(&mut request, &LIMITS).unwrap();
         assert_eq!(request.headers.get_all(COOKIE).iter().count(), 2);
         assert!(request.headers.get(HOST).is_none());
-    }
-
-    #[test]
-    fn a_request_is_held_to_the_sizes_of_its_listener() {
-        let outcome = |target: &str, fields: &[(&'static str, &'static str)]| {
-            let mut request = request(fields);
-            request.set_raw_path(target.as_bytes()).unwrap();
-            settle(&mut request, &LIMITS).map_err(|error| error.etype().clone())
-        };
-        assert_eq!(outcome("/1234567", &[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")]), Ok(()));
-        assert_eq!(outcome("/12345678", &[]), Err(ErrorType::HTTPStatus(414)));
-        let five = [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4"), ("e", "5")];
-        assert_eq!(outcome("/", &five), Err(ErrorType::HTTPStatus(431)));
-        const LARGE: &str = "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456";
-        assert_eq!(outcome("/", &[("a", &LARGE[..95])]), Ok(()));
-        assert_eq!(outcome("/", &[("a", &LARGE[..96])]), Err(ErrorType::HTTPStatus(431)));
     }
 
     #[tokio::test]

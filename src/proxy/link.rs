@@ -40,10 +40,6 @@ impl Socket {
         Socket { tcp, early: SmallVec::new() }
     }
 
-    pub(super) fn tcp(&self) -> &TcpStream {
-        &self.tcp
-    }
-
     /// What was read and is not taken yet.
     pub(super) fn early(&self) -> &[u8] {
         &self.early

@@ -22,9 +22,9 @@ use super::Edge;
 use super::activity::{Activity, Overdue};
 use super::caps::{Door, Seat};
 use super::gate::Gate;
-use super::h2::Resets;
 use super::link::{Link, Protocol};
 use super::wire::{Connection, Wire};
+use crate::decision::listener::ClientLimits;
 use crate::decision::time::{Span, Timestamp};
 
 /// How long to wait when the process is out of file descriptors.
@@ -33,6 +33,14 @@ const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
 const DROUGHT_OVER_AFTER: Span = Span::from_secs(2);
 /// How long a client that was too slow has for being told so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// A label for metrics.
+const TOO_MANY_RESETS: &str = "too_many_resets";
+
+/// What else is counted among requests that were refused before they were read.
+pub(super) fn fault_names() -> impl Iterator<Item = &'static str> {
+    OpeningFault::LABELS.into_iter().chain([TOO_MANY_RESETS])
+}
 
 /// The public listeners of a running gateway.
 pub struct Listeners {
@@ -56,14 +64,15 @@ impl Listeners {
     pub fn start(
         edge: Edge,
         conf: &Arc<ServerConf>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<(TcpListener, ClientLimits)>,
         entrances: &Arc<Entrances>,
     ) -> Listeners {
-        let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
+        let listeners: Vec<(TcpListener, Arc<Door>)> =
+            listeners.into_iter().map(|(listener, limits)| (listener, edge.door(limits))).collect();
         let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
-        for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
+        for (index, (listener, door)) in listeners.into_iter().enumerate() {
             let (stop, is_open) = (stopped.clone(), is_open.clone());
             let shared = Shared { proxy: Arc::clone(&proxy), door, stop, is_open };
             tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
@@ -71,12 +80,18 @@ impl Listeners {
         Listeners { proxy, stop, all_closed }
     }
 
-    /// Stops accepting, closes idle connections, and lets requests in flight finish for at
-    /// most `drain`. Whether all of them did.
-    pub async fn stop(mut self, drain: Duration) -> bool {
+    /// Stops accepting; from here on each answer is the last on its connection. Those without a request are closed
+    /// once `linger` is over: who has just been answered may be about to ask again.
+    pub async fn close(&mut self, linger: Duration) {
         // Without receivers nothing is left to stop.
         let _ = self.stop.send(true);
+        // Late or not, the others are closed now.
+        let _ = tokio::time::timeout(linger, self.all_closed.recv()).await;
         self.proxy.http_cleanup().await;
+    }
+
+    /// Lets requests in flight finish for at most `drain`; whether all of them did.
+    pub async fn finish(&mut self, drain: Duration) -> bool {
         tokio::time::timeout(drain, self.all_closed.recv()).await.is_ok()
     }
 }
@@ -136,52 +151,77 @@ impl Drought {
 }
 
 fn welcome(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: &Shared) {
-    let seat = shared.door.admit(&entrance.limits).and_then(|mut seat| {
-        // For whom a believed peer speaks is not known yet.
-        if !entrance.believes(peer) {
-            seat.claim(peer.ip(), &entrance.limits)?;
-        }
-        Ok(seat)
-    });
-    match seat {
+    let door = &shared.door;
+    // Who speaks for others is none of them.
+    let admitted = if entrance.believes(peer) { door.enter() } else { door.admit(peer.ip()) };
+    match admitted {
         Ok(seat) => {
             tokio::spawn(serve(tcp, peer, entrance, seat, shared.clone()));
         }
-        Err(full) => shared.door.turn_away(&tcp, peer.ip(), full, &entrance),
+        Err(full) => door.turn_away(&tcp, peer.ip(), full),
     }
 }
 
 /// Serves one connection, until it ends or its client has been too slow.
-async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, mut seat: Seat, shared: Shared) {
-    let Shared { proxy, door, mut stop, is_open } = shared;
+async fn serve(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    entrance: Arc<Entrance>,
+    mut seat: Seat,
+    mut shared: Shared,
+) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "a client left as it was accepted");
         return;
     }
-    let limits = entrance.limits;
-    let admits = |client: SocketAddr, tcp: &TcpStream| {
-        let claimed = seat.claim(client.ip(), &limits);
-        claimed.map_err(|full| door.turn_away(tcp, client.ip(), full, &entrance)).is_ok()
-    };
     let opened = tokio::select! {
         biased;
-        opened = open(tcp, peer, &entrance, admits) => opened,
-        _ = stop.wait_for(|stopped| *stopped) => return,
+        opened = open(tcp, peer, &entrance) => opened,
+        _ = shared.stop.wait_for(|stopped| *stopped) => return,
     };
-    let Opened { mut link, peer, client_cert } = match opened {
+    let opened = match opened {
         Ok(opened) => opened,
-        Err(fault) => return refused(&fault, peer, &door),
+        Err(fault) => return refuse(peer, &fault, &shared.door),
     };
-    let (activity, resets) = (Arc::new(Activity::default()), Resets::default());
-    let connection = Arc::new(Connection { entrance, client_cert, activity, resets });
-    let (served, metrics) = (Arc::clone(&connection), door.metrics().clone());
+    if entrance.believes(peer)
+        && let Err(full) = seat.count_for(opened.peer.ip())
+    {
+        return shared.door.shut_out(opened.peer.ip(), full);
+    }
+    converse(opened, entrance, shared).await;
+}
+
+fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
+    door.metrics().malformed(fault.label());
+    match fault {
+        // Where a proxy does not say whom it speaks for, nobody is served: somebody has to see it.
+        OpeningFault::Header(_) => door.tell_refused(peer.ip(), fault),
+        OpeningFault::Tls(_) | OpeningFault::TooSlow | OpeningFault::Gone(_) => {
+            tracing::debug!(%peer, %fault, "a connection ended before HTTP began");
+        }
+    }
+}
+
+/// Speaks HTTP on a connection, until it ends or its client has been too slow.
+async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
+    let Shared { proxy, door, mut stop, is_open } = shared;
+    let Opened { mut link, peer, client_cert } = opened;
+    let limits = *door.limits();
+    let activity = Arc::new(Activity::default());
+    let connection = Arc::new(Connection::new(entrance, client_cert, limits));
+    let (served, used, metrics) = (Arc::clone(&connection), Arc::clone(&activity), door.metrics().clone());
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
         let Some(protocol) = protocol_of(&mut link, &served, &mut stop).await else { return };
-        let gate = Gate::new(protocol, limits, Arc::clone(&served.activity), metrics);
-        let wire = Wire::new(link, protocol, peer, served, gate);
+        let _underway = match protocol {
+            Protocol::Http1 => None,
+            // Pingora ends it when it has no request; until then it counts as used.
+            Protocol::Http2 => Some(used.begin()),
+        };
+        let gate = Gate::new(protocol, limits, used, metrics);
+        let wire = Wire::new(link, gate, peer, served);
         let mut stream = proxy.process_new(Box::new(wire), &stop).await;
         while let Some(reused) = stream {
             stream = proxy.process_new(reused, &stop).await;
@@ -196,28 +236,21 @@ async fn serve(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, mut se
             }
             return;
         }
-        overdue = connection.activity.overdue(&limits) => overdue,
         () = connection.resets.too_many() => {
-            tracing::debug!("a client took back too many requests");
+            door.metrics().malformed(TOO_MANY_RESETS);
+            tracing::debug!(%peer, "a client took back too many requests");
             return requests.abort();
         }
+        overdue = activity.overdue(&limits) => overdue,
     };
     door.metrics().overdue(overdue.name());
     let is_told = match overdue {
-        Overdue::Head | Overdue::Body => connection.activity.give_up(),
+        Overdue::Head | Overdue::Body => activity.give_up(),
         Overdue::Idle | Overdue::Answer => false,
     };
     if !is_told || tokio::time::timeout(LAST_WORDS, &mut requests).await.is_err() {
         requests.abort();
     }
-}
-
-fn refused(fault: &OpeningFault, peer: SocketAddr, door: &Door) {
-    match fault {
-        OpeningFault::TooSlow => door.metrics().overdue(Overdue::Head.name()),
-        OpeningFault::Header(_) | OpeningFault::Tls(_) | OpeningFault::Full | OpeningFault::Gone(_) => {}
-    }
-    tracing::debug!(%peer, %fault, "a connection was refused");
 }
 
 /// What the client speaks; nothing if it left, or we leave, before that is known.

@@ -20,7 +20,7 @@ use crate::decision::headers::{self, Quota};
 use crate::decision::policy::{Route, Target};
 use crate::decision::refusal::Refusal;
 use crate::decision::route::RouteIndex;
-use crate::decision::time::Timestamp;
+use crate::decision::time::{Span, Timestamp};
 use crate::decision::verdict::{Cause, Limited};
 use crate::otp;
 
@@ -164,27 +164,36 @@ fn location(authority: &Authority, port: u16, target: Option<&PathAndQuery>) -> 
     }
 }
 
+/// What a client is told of a backend that did not answer.
+pub(super) struct BackendFailure {
+    pub(super) status: StatusCode,
+    /// When to ask again, where that is known.
+    pub(super) retry_after: Option<Span>,
+}
+
 /// Answers a request whose backend did not.
 pub(super) async fn backend_failed(
     session: &mut Session,
     snapshot: Option<&Snapshot>,
     quota: Option<(RouteIndex, &Quota)>,
-    status: StatusCode,
+    failure: BackendFailure,
     now: Timestamp,
 ) -> pingora::Result<()> {
     // The connection is not used again, and the client is told so.
     session.set_keepalive(None);
-    let detail = match status {
+    let detail = match failure.status {
         StatusCode::GATEWAY_TIMEOUT => "The backend did not answer in time.",
         StatusCode::BAD_GATEWAY => "The backend could not be reached.",
+        StatusCode::SERVICE_UNAVAILABLE => "No server of the backend is known.",
         _ => "The request could not be handled.",
     };
-    let answer = Answer::plain(status, detail);
-    let Some(snapshot) = snapshot else {
-        return write(session, answer, HeaderMap::with_capacity(FIELDS), &Cors::Nobody).await;
-    };
-    let rules = &snapshot.policies.rules;
+    let answer = Answer::plain(failure.status, detail);
     let mut fields = HeaderMap::with_capacity(FIELDS);
+    if let Some(retry_after) = failure.retry_after {
+        fields.insert(RETRY_AFTER, HeaderValue::from(retry_after.ceil_secs().max(1)));
+    }
+    let Some(snapshot) = snapshot else { return write(session, answer, fields, &Cors::Nobody).await };
+    let rules = &snapshot.policies.rules;
     if let Some((route, quota)) = quota {
         headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
             fields.insert(header.name(), value);

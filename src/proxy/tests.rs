@@ -10,7 +10,6 @@ use tokio::sync::watch;
 
 use super::activity::Activity;
 use super::gate::Gate;
-use super::h2::Resets;
 use super::link::{Link, Protocol, Socket};
 use super::wire::{Connection, Wire};
 use super::*;
@@ -180,10 +179,10 @@ impl Stage {
             hash_check: KeyHash::from_u128(42),
         };
         let journal = Journal::open(journal, metrics.journal(), clock.clone());
-        let upstream = Upstream::resolve(&config.upstreams[0], &metrics).await.unwrap();
-        let (speakers, limits) = (IpSet::default(), config.listen[0].limits);
-        let entrance = Entrance { tls: None, h2c: false, speakers, redirect_port: None, hsts: None, limits };
-        let entrance = Arc::new(entrance);
+        let upstream =
+            Upstream::resolve(&config.upstreams[0], &metrics, &SystemResolver, Before::Nothing, clock.now());
+        let upstream = Arc::new(upstream.await.unwrap());
+        let limits = config.listen[0].limits;
         let policies = Arc::new(Policies::new(config.rules, config.user, &metrics));
         let live = Arc::new(ArcSwap::from_pointee(Snapshot { policies, upstreams: Box::new([upstream]) }));
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
@@ -192,14 +191,21 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
+        let entrance = Arc::new(Entrance {
+            tls: None,
+            h2c: false,
+            speakers: IpSet::default(),
+            redirect_port: None,
+            hsts: None,
+        });
         tokio::spawn(async move {
             while let Ok((tcp, peer)) = listener.accept().await {
-                let activity = Arc::new(Activity::default());
-                let gate = Gate::new(Protocol::Http1, entrance.limits, Arc::clone(&activity), metrics.edge());
-                let (entrance, resets) = (Arc::clone(&entrance), Resets::default());
-                let connection = Arc::new(Connection { entrance, client_cert: None, activity, resets });
+                let (activity, plain) = (Arc::new(Activity::default()), Protocol::Http1);
+                let gate = Gate::new(plain, limits, activity, metrics.edge());
+                let connection = Connection::new(Arc::clone(&entrance), None, limits);
                 let (proxy, stopped) = (Arc::clone(&proxy), stopped.clone());
-                let wire = Wire::new(Link::Plain(Socket::new(tcp)), Protocol::Http1, peer, connection, gate);
+                let link = Link::Plain(Socket::new(tcp));
+                let wire = Wire::new(link, gate, peer, Arc::new(connection));
                 tokio::spawn(async move { proxy.process_new(Box::new(wire), &stopped).await });
             }
         });

@@ -26,16 +26,16 @@ use super::gate::Gate;
 use super::h2;
 use super::link::{Link, Protocol};
 use super::listener::Entrance;
+use crate::decision::listener::ClientLimits;
 
 /// What is gathered before it is written, bytes.
 const WRITE_BUFFER: usize = 4096;
 
 pub(super) struct Wire {
     tcp: BufWriter<Link>,
-    protocol: Protocol,
     digest: Arc<SocketDigest>,
-    connection: Arc<Connection>,
     gate: Gate,
+    connection: Arc<Connection>,
 }
 
 /// What is known of a connection as long as it lasts.
@@ -45,23 +45,27 @@ pub(super) struct Connection {
     pub(super) entrance: Arc<Entrance>,
     /// Whom the client's certificate names, which was verified.
     pub(super) client_cert: Option<Arc<str>>,
-    pub(super) activity: Arc<Activity>,
+    pub(super) limits: ClientLimits,
     pub(super) resets: h2::Resets,
 }
 
-impl Wire {
+impl Connection {
     pub(super) fn new(
-        link: Link,
-        protocol: Protocol,
-        peer: SocketAddr,
-        connection: Arc<Connection>,
-        gate: Gate,
-    ) -> Wire {
+        entrance: Arc<Entrance>,
+        client_cert: Option<Arc<str>>,
+        limits: ClientLimits,
+    ) -> Connection {
+        Connection { entrance, client_cert, limits, resets: h2::Resets::default() }
+    }
+}
+
+impl Wire {
+    pub(super) fn new(link: Link, gate: Gate, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
         let digest = SocketDigest::from_raw_fd(link.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
-        Wire { tcp, protocol, digest: Arc::new(digest), connection, gate }
+        Wire { tcp, digest: Arc::new(digest), gate, connection }
     }
 }
 
@@ -81,6 +85,12 @@ pub(super) fn connection_of(session: &Session) -> Option<&Connection> {
 /// How the connection came in that a request came by.
 pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
     connection_of(session).map(|connection| &*connection.entrance)
+}
+
+/// The activity of the connection that a request came by. One of HTTP/2 is looked after by Pingora.
+pub(super) fn activity_of(session: &Session) -> Option<&Arc<Activity>> {
+    let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
+    Some(wire.gate.activity())
 }
 
 impl AsyncRead for Wire {
@@ -153,7 +163,7 @@ impl GetTimingDigest for Wire {
 impl GetProxyDigest for Wire {
     /// The only thing that Pingora hands on to the requests of HTTP/2 and that we can put something into.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        match self.protocol {
+        match self.gate.protocol() {
             Protocol::Http1 => None,
             Protocol::Http2 => {
                 let unused = Box::new(ResponseHeader::from(http::Response::new(()).into_parts().0));
@@ -165,7 +175,7 @@ impl GetProxyDigest for Wire {
 
 impl Ssl for Wire {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        match self.protocol {
+        match self.gate.protocol() {
             Protocol::Http1 => Some(ALPN::H1),
             Protocol::Http2 => Some(ALPN::H2),
         }

@@ -1,5 +1,6 @@
-//! Lines about connections that were one too many, and few of them.
+//! Lines about connections that were refused, and few of them.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -18,13 +19,23 @@ impl Default for ConnectionLog {
 }
 
 impl ConnectionLog {
+    /// The same of a connection on which no HTTP began.
+    pub fn never_began(&self, peer: IpAddr, reason: &dyn Display, now: Timestamp) {
+        if self.has_room(now) {
+            tracing::warn!(%peer, %reason, "ended a connection before HTTP began on it");
+        }
+    }
+
     /// Writes the line, or counts it as suppressed. `limit` is the key of the listener that allows no more.
     pub fn refused(&self, peer: IpAddr, limit: &'static str, now: Timestamp) {
+        if self.has_room(now) {
+            tracing::warn!(%peer, limit, "refused a connection: there are as many as the listener allows");
+        }
+    }
+    fn has_room(&self, now: Timestamp) -> bool {
         if let Some(count) = self.budget.take_suppressed(now) {
             tracing::warn!(count, "suppressed lines about refused connections");
         }
-        if self.budget.admit(now) {
-            tracing::warn!(%peer, limit, "refused a connection: there are as many as the listener allows");
-        }
+        self.budget.admit(now)
     }
 }

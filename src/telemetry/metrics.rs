@@ -29,7 +29,7 @@ pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use sms::{ProviderLabels, ProviderMetrics, SmsMetrics};
 pub use store::{StoreFailure, StoreMetrics};
-pub use upstream::{UpstreamCounts, UpstreamFailure, UpstreamMetrics};
+pub use upstream::{ServerMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics};
 pub use webhook::WebhookMetrics;
 
 /// From what a decision in memory costs to what a store across the network costs, seconds.
@@ -167,6 +167,11 @@ impl Metrics {
         self.0.upstreams.handles(name)
     }
 
+    /// The handles of one server of an upstream, as it stands in the configuration.
+    pub fn server(&self, upstream: &str, server: &str) -> ServerMetrics {
+        self.0.upstreams.of_server(upstream, server)
+    }
+
     /// The counter of one rule of suspicion, by what it suspects.
     pub fn suspicion(&self, key: &str, mode: Mode) -> IntCounter {
         let mode = match mode {
@@ -215,6 +220,11 @@ impl Metrics {
     pub fn retain(&self, routes: &[&str], upstreams: &[&str]) {
         self.0.routes.retain(routes);
         self.0.upstreams.retain(upstreams);
+    }
+
+    /// Drops the series of servers that are not kept, by upstream and server.
+    pub fn retain_servers(&self, is_kept: impl Fn(&str, &str) -> bool) {
+        self.0.upstreams.retain_servers(is_kept);
     }
 
     /// When the first certificate of each listener with TLS ends, by its address, seconds since the epoch.

@@ -1,12 +1,12 @@
 //! What clients are told: limit headers, refusals, failures of the backend, across origins.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tollgate::clock::Clock;
 
-use crate::harness::backend::{Backend, Reply};
+use crate::harness::backend::{Backend, Nobody, Reply};
 use crate::harness::client::{Answer, Client};
 use crate::harness::gateway::{Gateway, START, seconds};
 
@@ -33,20 +33,6 @@ async fn in_front_of(servers: &[SocketAddr], more: &str, rules: &str) -> Gateway
     );
     let (clock, _hand) = Clock::manual(START);
     Gateway::launch(&preamble, rules, clock).await.expect("it starts")
-}
-
-/// A port that is taken, so that nobody else gets it, and where nobody listens.
-struct Nobody {
-    addr: SocketAddr,
-    _held: TcpSocket,
-}
-
-impl Nobody {
-    fn anywhere() -> Nobody {
-        let held = TcpSocket::new_v4().unwrap();
-        held.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        Nobody { addr: held.local_addr().unwrap(), _held: held }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,9 @@ async fn run_serves_and_a_termination_lets_the_request_in_flight_finish() {
         idle.closed().await;
         assert!(!in_flight.is_finished(), "{signal:?}");
         gate.open();
-        assert_eq!(in_flight.await.unwrap().json()["late"], true, "{signal:?}");
+        let answer = in_flight.await.unwrap();
+        assert_eq!(answer.json()["late"], true, "{signal:?}");
+        assert!(answer.connection_closed, "the last answer on the connection says so");
         let ended = running.binary.ended().await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{signal:?}: {}", ended.stdout);
         assert!(!ended.stdout.contains("did not finish"), "{}", ended.stdout);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tollgate::clock::Clock;
 
 use crate::harness::backend::{Backend, Reply};
@@ -20,8 +20,21 @@ routes:
   - { name: login, match: { method: POST, path: /login }, upstream: app, policies: [sign-in] }
 ";
 
+/// Codes go to nobody's phone, and whoever asks for one is told it.
+const CODES: &str = "
+sms: { providers: [{ name: desk, kind: console, cost: { default: 0.0075, currency: USD } }] }
+otp: { secret: a-secret-of-the-tests-of-the-page, expose_code: true }
+routes:
+  - { name: send, match: { method: POST, path: /otp/send }, otp: send }
+  - { name: verify, match: { method: POST, path: /otp/verify }, otp: verify }
+";
+
 /// A gateway before a backend that believes nobody.
 async fn gateway() -> (Backend, Gateway) {
+    gateway_with(RULES).await
+}
+
+async fn gateway_with(rules: &str) -> (Backend, Gateway) {
     let backend = Backend::start(|_| Reply::json(401, r#"{"detail":"no"}"#)).await;
     let preamble = format!(
         "version: 1\nlisten: [{{ address: 127.0.0.1:0 }}]\nadmin:\n  address: 127.0.0.1:0\n  tokens:\n    \
@@ -29,7 +42,7 @@ async fn gateway() -> (Backend, Gateway) {
          upstreams:\n  app:\n    servers: [\"{}\"]\n",
         backend.addr()
     );
-    let gateway = Gateway::launch(&preamble, RULES, Clock::system()).await.expect("it starts");
+    let gateway = Gateway::launch(&preamble, rules, Clock::system()).await.expect("it starts");
     (backend, gateway)
 }
 
@@ -102,6 +115,62 @@ async fn whoever_may_only_look_is_offered_nothing_else() {
         browser.click("#logout").await;
         browser.shown("#token").await;
         assert_eq!(browser.count("#blocks tbody tr").await, 0, "nothing stays for the next one");
+    })
+    .await;
+}
+
+async fn post(address: SocketAddr, path: &str, body: &Value) -> Value {
+    let answer = Client::connect(address).await.request("POST", path).json(&body.to_string()).send().await;
+    assert!(matches!(answer.status, 200 | 202), "{}", answer.text());
+    answer.json()
+}
+
+#[tokio::test]
+async fn codes_are_seen_to_be_sent_and_to_come_back() {
+    let (_backend, gateway) = gateway_with(CODES).await;
+    let (address, admin) = (gateway.address, gateway.admin);
+    in_browser(async |browser| {
+        log_in(browser, admin, VIEWER).await;
+        browser.click("nav a[href=\"#codes\"]").await;
+        browser.says("#n-sent-sub", "Nobody asked for one").await;
+        browser.says("#providers tbody tr", "desk").await;
+        browser.says("#providers tbody .badge", "Takes messages").await;
+
+        let sent = post(address, "/otp/send", &json!({ "phone": "+14155550123" })).await;
+        browser.says("#n-sent", "1").await;
+        browser.says("#n-verified-sub", "0 % of what was sent").await;
+        browser.says("#n-delivered-sub", "No provider has reported").await;
+        browser.says("#n-cost", "0.0075 USD").await;
+
+        post(address, "/otp/verify", &json!({ "id": sent["id"], "code": sent["code"] })).await;
+        browser.says("#n-verified", "1").await;
+        browser.says("#n-verified-sub", "100 % of what was sent").await;
+        browser.says("#providers [data-label=\"Last hour\"]", "1 verified").await;
+        browser.click("[data-codes-span=week]").await;
+        browser.says("#codes-readout", "Codes a day").await;
+        let label = "return document.getElementById('codes-chart').getAttribute('aria-label')";
+        let label = browser.script(label, Vec::new()).await.to_string();
+        assert!(label.contains("Verified: 1, Sent, not verified: 0, Not sent: 0"), "{label}");
+
+        browser.click("[data-view=codes] a[href^=\"#events\"]").await;
+        browser.says("#events tbody", "Code verified").await;
+        browser.says("#events tbody", "Code sent").await;
+        let shown = browser.texts("#events tbody .who").await;
+        assert!(!shown.is_empty() && shown.iter().all(|who| !who.contains("415555")), "{shown:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_no_codes_are_sent_the_page_says_how_to() {
+    let (_backend, gateway) = gateway().await;
+    let admin = gateway.admin;
+    in_browser(async |browser| {
+        log_in(browser, admin, ADMIN).await;
+        browser.goto(&format!("http://{admin}/#codes")).await;
+        browser.says("#codes-none", "No one-time codes").await;
+        browser.says("#codes-none", "otp: send").await;
+        assert_eq!(browser.count("#codes[hidden]").await, 1);
     })
     .await;
 }

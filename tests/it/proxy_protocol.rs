@@ -15,6 +15,7 @@ use crate::harness::tls::{Authority, TlsClient, ask};
 
 const TWO: &str =
     "routes: [{ name: r, match: { path: /* }, upstream: app, limits: [{ key: ip, windows: { w: 2/min } }] }]";
+const OPEN: &str = "routes: [{ name: r, match: { path: /* }, upstream: app }]";
 const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: h\r\n\r\n";
 const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
@@ -172,4 +173,25 @@ async fn it_comes_before_tls() {
     // An alert of TLS, and the end.
     let _ended = in_time(stream.read_to_end(&mut rest)).await;
     assert_eq!(backend.count(), 1);
+}
+
+#[tokio::test]
+async fn connections_are_capped_by_whom_a_peer_speaks_for() {
+    let backend = Backend::ok().await;
+    let listen = "127.0.0.1:0, proxy_protocol: [127.0.0.1/32], max_connections_per_ip: 2 }]";
+    let preamble = preamble(backend.addr()).replacen("127.0.0.1:0 }]", listen, 1);
+    let gateway = Gateway::launch(&preamble, OPEN, Clock::system()).await.unwrap();
+    let mut open = Vec::new();
+    for client in ["203.0.113.1", "203.0.113.1", "203.0.113.2", "203.0.113.2"] {
+        let mut connection = gateway.client().await;
+        connection.send_raw(&[&line(client), ASK].concat()).await;
+        assert_eq!(connection.answer_to("GET").await.unwrap().status, 200);
+        open.push(connection);
+    }
+    assert_eq!(status(&gateway, &line("203.0.113.1")).await, None);
+    let capped = "tollgate_connections_refused_total{limit=\"max_connections_per_ip\"}";
+    assert_eq!(gateway.metric(capped).await, 1.0);
+    assert_eq!(status(&gateway, &line("203.0.113.3")).await, Some(200));
+    assert_eq!(status(&gateway, b"").await, None);
+    assert_eq!(gateway.metric("tollgate_malformed_requests_total{fault=\"proxy_header\"}").await, 1.0);
 }

@@ -1,6 +1,7 @@
 //! The watch room: what operators see and do through the admin API.
 
 mod acts;
+mod codes;
 mod contract;
 mod entrance;
 mod lists;

@@ -5,6 +5,7 @@ import { logIn, logOut, mayWrite, resume, session } from './api.js';
 import { clock, isUtc, now, switchZone, tick } from './words.js';
 import { follow } from './stream.js';
 import * as blocks from './blocks.js';
+import * as codes from './codes.js';
 import * as events from './events.js';
 import * as lookup from './lookup.js';
 import * as overview from './overview.js';
@@ -60,6 +61,7 @@ function showView() {
   document.title = `${view.querySelector('h1').textContent} · Tollgate`;
   if (view.dataset.view === 'events') events.filterBy(new URLSearchParams(query));
   if (view.dataset.view === 'now') blocks.first();
+  if (view.dataset.view === 'codes') codes.load();
   if (view.dataset.view === 'events') events.first();
   if (view.dataset.view === 'rules') refreshRules();
 }
@@ -67,6 +69,7 @@ function showView() {
 async function refresh() {
   blocks.setTotal(await overview.load());
   blocks.refreshSoon();
+  codes.refreshSoon();
   events.refreshSoon();
 }
 
@@ -86,6 +89,7 @@ function heard(kind, data) {
   }
   if (kind === 'event') events.refreshSoon();
   else blocks.heard(kind, data);
+  if (kind === 'event' && codes.concerns(data)) codes.refreshSoon();
   if (kind === 'event' && data.kind === 'reload') refreshRules();
   // Sums over hours: a while after what changes them is soon enough.
   statsDue ??= setTimeout(() => {
@@ -170,6 +174,7 @@ $('zone').addEventListener('click', () => {
   showZone();
   overview.redraw();
   blocks.redraw();
+  codes.redraw();
   events.redraw();
 });
 // Nothing that was seen stays in the page for the next one at this desk.

@@ -100,11 +100,13 @@ function health(tone, name, text) {
   return el('li', { class: tone }, el('i', { 'aria-hidden': 'true' }), el('b', {}, name), ` ${text}`);
 }
 
-/** An upstream is in trouble if it failed since it was last asked after. */
-function upstreamHealth({ name, failures, ...responses }, before) {
+/** An upstream is in trouble if it failed since it was last asked after, or if none of its servers is well. */
+function upstreamHealth({ name, failures, servers, servers_up, ...responses }, before) {
   const earlier = before?.upstreams?.find((upstream) => upstream.name === name)?.failures ?? failures;
   const server = responses.responses_5xx ?? 0;
+  if (servers_up === 0) return health('bad', name, servers > 0 ? 'no server is well' : 'no server is known');
   if (failures > earlier) return health('bad', name, `failing: ${count(failures - earlier)} just now`);
+  if (servers_up < servers) return health('fair', name, `${count(servers_up)} of ${counted(servers, 'server')} are well`);
   if (failures > 0) return health('fair', name, `answers; failed ${counted(failures, 'time')} since the start`);
   return health('good', name, server > 0 ? `answers; ${count(server)} times with 5xx` : 'answers');
 }

@@ -19,6 +19,12 @@ export function rate(perSecond) {
   return perSecond < 10 ? String(Math.round(perSecond * 10) / 10) : count(Math.round(perSecond));
 }
 
+/** `1,204.50`, `0.0075`: an amount that is given in millionths. Of little, parts of a cent count. */
+export function money(micros) {
+  const digits = { minimumFractionDigits: 2, maximumFractionDigits: micros < 1e6 ? 4 : 2 };
+  return new Intl.NumberFormat('en', digits).format(micros / 1e6);
+}
+
 /** `38 s`, `4 min 12 s`, `1 h 5 min`, `2 d 3 h`. */
 export function span(seconds) {
   const s = Math.max(0, Math.round(seconds));
@@ -58,12 +64,13 @@ const format = (options, at) => new Intl.DateTimeFormat('en-GB', { timeZone: zon
 /** `03:12`. */
 export const hourMinute = (at) => format({ hour: '2-digit', minute: '2-digit' }, new Date(at));
 
+/** `26 Nov`. */
+export const day = (at) => format({ day: 'numeric', month: 'short' }, new Date(at));
+
 /** `03:12:05`, and with the day if that is another. */
 export function clock(at) {
-  const date = new Date(at);
-  const time = format({ hour: '2-digit', minute: '2-digit', second: '2-digit' }, date);
-  const day = format({ day: 'numeric', month: 'short' }, date);
-  return day === format({ day: 'numeric', month: 'short' }, now()) ? time : `${day}, ${time}`;
+  const time = format({ hour: '2-digit', minute: '2-digit', second: '2-digit' }, new Date(at));
+  return day(at) === day(now()) ? time : `${day(at)}, ${time}`;
 }
 
 /** A time, with all of it in both zones on pointing. */
@@ -147,4 +154,47 @@ export function why(block) {
     default:
       return String(block.reason);
   }
+}
+
+/** How a code gets to its owner. */
+export const CHANNELS = { sms: 'text message', voice: 'voice', whatsapp: 'WhatsApp', email: 'e-mail' };
+
+/** What a provider said instead of taking a message. */
+export const FAULTS = {
+  recipient: 'Nobody reaches this number',
+  opted_out: 'The recipient wants no messages',
+  route: 'Does not reach this country or carrier',
+  provider: 'Refuses our account',
+  throttled: 'Too many at once',
+  transient: 'Had trouble',
+  ambiguous: 'Nobody knows whether it was sent',
+  request: 'Says that it is no message',
+  fraud: 'Suspects fraud',
+};
+
+const STANDINGS = {
+  up: { word: 'Takes messages', tone: 'good' },
+  down: { word: 'Fails', tone: 'hot' },
+  refusing: { word: 'Refuses our account', tone: 'hot' },
+  trying: { word: 'Tried again', tone: 'warm', text: 'the next message tells whether it works' },
+  cooling: { word: 'Had too much at once', tone: 'warm' },
+  full: { word: 'Over its limits', tone: 'warm', text: 'it had as many messages as the configuration says' },
+  spent_out: { word: 'Daily maximum spent', tone: 'hot' },
+};
+
+const DOUBTS = {
+  conversion: 'asked last: its codes come back less often than those of the others',
+  receipts: 'asked last: most of its messages do not arrive',
+};
+
+/** How a provider is: a word, its tone, and what more there is to say, if anything. */
+export function standing({ state, until, doubt }) {
+  const { word, tone, text } = STANDINGS[state] ?? { word: state, tone: 'plain' };
+  const said = until ? ['left alone until ', time(until)] : [text ?? DOUBTS[doubt]].filter(Boolean);
+  const isDoubted = state === 'up' && doubt;
+  return {
+    word: isDoubted ? 'In doubt' : word,
+    tone: isDoubted ? 'warm' : tone,
+    text: said.length ? said : null,
+  };
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use secrecy::SecretString;
 
-use super::network::{collide, timeout};
+use super::network::collide;
+use super::upstream::timeout;
 use crate::config::file::File;
 use crate::config::file::server::{CertificateFiles, Listener, Tls};
 use crate::config::place::Located;
@@ -159,7 +160,7 @@ fn certificate(
     }
 }
 
-fn chain(path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<Chain> {
+pub(super) fn chain(path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<Chain> {
     let text = pem(path, reader)?;
     sound(Chain::parse(&text), path, reader)
 }
@@ -169,7 +170,11 @@ fn roots(path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<ClientRoot
     sound(chain.into_roots(), path, reader)
 }
 
-fn sound<T>(parsed: Result<T, ChainFault>, path: &Located<FilePath>, reader: &mut Reader<'_>) -> Option<T> {
+pub(super) fn sound<T>(
+    parsed: Result<T, ChainFault>,
+    path: &Located<FilePath>,
+    reader: &mut Reader<'_>,
+) -> Option<T> {
     match parsed {
         Ok(value) => Some(value),
         Err(fault) => {

@@ -8,12 +8,10 @@ use super::admin::Webhook;
 use crate::config::place::Located;
 use crate::config::reader::NonEmpty;
 use crate::config::section::{section, words};
-use crate::config::value::address::ServerAddress;
 use crate::config::value::http::CookieName;
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
-use crate::decision::upstream::Protocol;
 use crate::identity::Algorithm;
 use crate::tls::Demand;
 
@@ -34,10 +32,9 @@ section! {
         optional "hsts" hsts: Located<Span>;
         /// Connections at the same time; one more is closed as it is accepted.
         default("20000") "max_connections" max_connections: Whole<1, 1_000_000>;
-        /// The same of one address, or of one IPv6 network of 64 bits. Trusted proxies are not held to it, and for who
-        /// sends a PROXY header the client in it counts.
+        /// The same of one address, or of one IPv6 network of 64 bits. Trusted proxies are not held to it.
         default("200") "max_connections_per_ip" max_connections_per_ip: Whole<1, 1_000_000>;
-        /// How long a whole request head may take, not each part of it. A PROXY header and TLS before it have as long.
+        /// How long a whole request head may take, not each part of it.
         default("10s") "header_timeout" header_timeout: Located<Span>;
         /// How long a connection is kept for a next request.
         default("60s") "idle_timeout" idle_timeout: Located<Span>;
@@ -132,38 +129,6 @@ words! { Algorithm, "an algorithm that is supported", {
 } }
 
 section! {
-    /// Servers that answer alike.
-    Upstream "an upstream" {
-        /// One or several `host:port`.
-        required "servers" servers: NonEmpty<Located<ServerAddress>>;
-        /// How a server is picked among several.
-        default("round_robin") "balance" balance: Balance;
-        /// What the servers speak: http2, which gRPC needs, by prior knowledge.
-        default("http1") "protocol" protocol: Protocol;
-        /// How long connecting may take.
-        default("2s") "connect_timeout" connect_timeout: Located<Span>;
-        /// How long the server may be silent.
-        default("30s") "read_timeout" read_timeout: Located<Span>;
-        /// How long the server may refuse to take more.
-        default("30s") "write_timeout" write_timeout: Located<Span>;
-        /// How often a request is tried again that never reached a server.
-        default("1") "retries" retries: Whole<0, 5>;
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Balance {
-    RoundRobin,
-}
-
-words! { Balance, "a way to balance that is supported", { Balance::RoundRobin => "round_robin" } }
-
-words! { Protocol, "a protocol that is supported", {
-    Protocol::Http1 => "http1",
-    Protocol::Http2 => "http2",
-} }
-
-section! {
     /// Who is never limited, and who is always refused. Networks, or `file:` with one a line.
     Access "access" {
         /// Never limited.
@@ -202,5 +167,9 @@ section! {
     Server "server" {
         /// Worker threads; 0 is one a core.
         default("0") "workers" workers: Whole<0, 1024>;
+        /// How long /readyz says no while all is served, once the gateway is told to stop: what a balancer needs to notice. None without it.
+        optional "drain_delay" drain_delay: Located<Span>;
+        /// How long requests in flight may finish after that.
+        default("20s") "drain" drain: Located<Span>;
     }
 }

@@ -66,6 +66,7 @@ impl Scalar for ServerAddress {
             let wrong = wrong();
             return Err(match scheme {
                 "http" => wrong.write(format!("leave out the scheme: {bare}")),
+                "https" => wrong.write("write { address: host:port, tls: true }"),
                 _ => wrong.write("write host:port"),
             });
         }
@@ -80,6 +81,33 @@ impl Scalar for ServerAddress {
 
     fn own_schema() -> Json {
         json!({ "type": "string", "pattern": "^.+:[0-9]{1,5}$", "examples": ["127.0.0.1:8000", "backend:8000"] })
+    }
+}
+
+/// A name or an address that a certificate can be for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostName(pub(crate) Box<str>);
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Scalar for HostName {
+    const EXPECTED: &'static str = "a host name such as backend.example";
+
+    fn parse(text: &str) -> Result<HostName, Wrong> {
+        if text.parse::<IpAddr>().is_ok() {
+            return Ok(HostName(text.into()));
+        }
+        host_of(text.strip_suffix('.').unwrap_or(text))
+            .map(HostName)
+            .ok_or_else(|| Wrong::new(format!("`{}` is not {}", shortened(text), HostName::EXPECTED)))
+    }
+
+    fn own_schema() -> Json {
+        json!({ "type": "string", "minLength": 1, "examples": ["backend.example"] })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values of HTTP: methods, header names, status codes, media types, origins.
 
+use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde_json::{Value as Json, json};
 
@@ -48,6 +49,31 @@ impl Scalar for HeaderName {
 
     fn own_schema() -> Json {
         json!({ "type": "string", "pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$" })
+    }
+}
+
+/// The target of a health check: a path, with or without a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CheckPath(pub(crate) Box<str>);
+
+impl Scalar for CheckPath {
+    const EXPECTED: &'static str = "a path such as /healthz";
+
+    fn parse(text: &str) -> Result<CheckPath, Wrong> {
+        const BYTES_MAX: usize = 1024;
+        let is_sound = text.starts_with('/')
+            && text.len() <= BYTES_MAX
+            && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+            && text.parse::<PathAndQuery>().is_ok();
+        if is_sound {
+            return Ok(CheckPath(text.into()));
+        }
+        let wrong = Wrong::new(format!("`{}` is not {}", shortened(text), CheckPath::EXPECTED));
+        Err(wrong.write("begin it with /, and write what is not ASCII as %xx"))
+    }
+
+    fn own_schema() -> Json {
+        json!({ "type": "string", "pattern": "^/[!-~]*$", "examples": ["/healthz"] })
     }
 }
 

@@ -14,6 +14,9 @@ use super::proxy_protocol::{self, HEADER_MAX, HeaderFault, Said};
 use crate::proxy::link::{Link, Socket};
 use crate::tls;
 
+/// How long all of it may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
 /// A connection on which HTTP may begin.
 pub(super) struct Opened {
     pub(super) link: Link,
@@ -32,26 +35,37 @@ pub(super) enum OpeningFault {
     Tls(io::Error),
     #[error("it took too long")]
     TooSlow,
-    #[error("the client has as many as the listener allows")]
-    Full,
     #[error("the client left: {0}")]
     Gone(#[from] io::Error),
 }
 
-/// Does what the entrance demands, in the time of a head. `admits` says whether there is room for a client that a
-/// proxy speaks for, and tells it if there is none.
+impl OpeningFault {
+    /// All labels, for who counts them.
+    pub(super) const LABELS: [&str; 4] = ["proxy_header", "tls", "opening_too_slow", "gone"];
+
+    /// A label for metrics.
+    pub(super) fn label(&self) -> &'static str {
+        let [header, tls, slow, gone] = OpeningFault::LABELS;
+        match self {
+            OpeningFault::Header(_) => header,
+            OpeningFault::Tls(_) => tls,
+            OpeningFault::TooSlow => slow,
+            OpeningFault::Gone(_) => gone,
+        }
+    }
+}
+
+/// Does what the entrance demands.
 pub(super) async fn open(
     tcp: TcpStream,
     peer: SocketAddr,
     entrance: &Entrance,
-    admits: impl FnOnce(SocketAddr, &TcpStream) -> bool,
 ) -> Result<Opened, OpeningFault> {
     let socket = Socket::new(tcp);
     if entrance.tls.is_none() && !entrance.believes(peer) {
         return Ok(Opened { link: Link::Plain(socket), peer, client_cert: None });
     }
-    let deadline = Duration::from_millis(entrance.limits.header_timeout.as_millis());
-    match tokio::time::timeout(deadline, agree(socket, peer, entrance, admits)).await {
+    match tokio::time::timeout(DEADLINE, agree(socket, peer, entrance)).await {
         Ok(opened) => opened,
         Err(_) => Err(OpeningFault::TooSlow),
     }
@@ -61,15 +75,11 @@ async fn agree(
     mut socket: Socket,
     mut peer: SocketAddr,
     entrance: &Entrance,
-    admits: impl FnOnce(SocketAddr, &TcpStream) -> bool,
 ) -> Result<Opened, OpeningFault> {
     if entrance.believes(peer)
         && let Some(client) = read_header(&mut socket).await?
     {
         peer = client;
-        if !admits(client, socket.tcp()) {
-            return Err(OpeningFault::Full);
-        }
     }
     let Some(tls) = &entrance.tls else {
         return Ok(Opened { link: Link::Plain(socket), peer, client_cert: None });
@@ -104,23 +114,10 @@ mod tests {
 
     use super::*;
     use crate::decision::ipset::IpSet;
-    use crate::decision::listener::ClientLimits;
-    use crate::decision::time::Span;
-
-    const LIMITS: ClientLimits = ClientLimits {
-        connections: 1,
-        connections_per_ip: 1,
-        header_timeout: Span::from_secs(10),
-        idle_timeout: Span::from_secs(60),
-        body_rate: 250,
-        header_fields: 100,
-        header_bytes: 32_768,
-        uri_bytes: 8192,
-    };
 
     fn entrance(speakers: &[&str]) -> Entrance {
         let speakers: IpSet = speakers.iter().map(|net| net.parse::<ipnet::IpNet>().unwrap()).collect();
-        Entrance { tls: None, h2c: true, speakers, redirect_port: None, hsts: None, limits: LIMITS }
+        Entrance { tls: None, h2c: true, speakers, redirect_port: None, hsts: None }
     }
 
     async fn pair() -> (TcpStream, TcpStream, SocketAddr) {
@@ -134,29 +131,15 @@ mod tests {
     async fn who_does_not_come_to_the_point_is_not_waited_for() {
         let (mut client, server, peer) = pair().await;
         client.write_all(b"PROXY TCP4 203.0.113.9 ").await.unwrap();
-        let fault = open(server, peer, &entrance(&["127.0.0.0/8"]), |_, _| true).await.err().unwrap();
+        let fault = open(server, peer, &entrance(&["127.0.0.0/8"])).await.err().unwrap();
         assert!(matches!(fault, OpeningFault::TooSlow), "{fault}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_nothing_is_demanded_nothing_is_waited_for() {
         let (_client, server, peer) = pair().await;
-        let opened = open(server, peer, &entrance(&["10.0.0.0/8"]), |_, _| true).await.unwrap();
+        let opened = open(server, peer, &entrance(&["10.0.0.0/8"])).await.unwrap();
         assert_eq!(opened.peer, peer);
-    }
-
-    #[tokio::test]
-    async fn there_may_be_no_room_for_whom_a_peer_speaks() {
-        let (mut client, server, peer) = pair().await;
-        client.write_all(b"PROXY TCP4 203.0.113.9 10.0.0.1 4 5\r\n").await.unwrap();
-        let mut asked = None;
-        let full = |client: SocketAddr, _: &TcpStream| {
-            asked = Some(client);
-            false
-        };
-        let fault = open(server, peer, &entrance(&["127.0.0.0/8"]), full).await.err().unwrap();
-        assert!(matches!(fault, OpeningFault::Full), "{fault}");
-        assert_eq!(asked, Some("203.0.113.9:4".parse().unwrap()));
     }
 
     #[tokio::test]
@@ -164,7 +147,7 @@ mod tests {
         let (mut client, server, peer) = pair().await;
         client.write_all(b"PROXY TCP4 203.0.113.9 ").await.unwrap();
         drop(client);
-        let fault = open(server, peer, &entrance(&["127.0.0.0/8"]), |_, _| true).await.err().unwrap();
+        let fault = open(server, peer, &entrance(&["127.0.0.0/8"])).await.err().unwrap();
         assert!(matches!(fault, OpeningFault::Gone(_)), "{fault}");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
@@ -370,4 +370,18 @@ async fn pour(wire: &mut Wire, bytes: usize, ledger: &Ledger) -> io::Result<bool
         left -= now;
     }
     Ok(true)
+}
+
+/// A port that is taken, so that nobody else gets it, and where nobody listens.
+pub(crate) struct Nobody {
+    pub(crate) addr: SocketAddr,
+    _held: TcpSocket,
+}
+
+impl Nobody {
+    pub(crate) fn anywhere() -> Nobody {
+        let held = TcpSocket::new_v4().expect("a socket");
+        held.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a port");
+        Nobody { addr: held.local_addr().expect("its address"), _held: held }
+    }
 }

@@ -117,6 +117,20 @@ impl Running {
         self.folder.path().join("gateway.yaml")
     }
 
+    /// Starts the program once more on the same file and folder, to take over. The new one, and the old one, which ends.
+    pub(crate) async fn upgrade(self) -> (Running, Process) {
+        self.upgrade_with(&[]).await
+    }
+
+    /// The same, the new one with these variables.
+    pub(crate) async fn upgrade_with(self, variables: &[(&str, &str)]) -> (Running, Process) {
+        let Running { binary, preamble, folder, address, admin } = self;
+        let next = Binary::spawn(folder.path(), &["run", "--upgrade"], variables);
+        let running = Running::ready(next, folder, &preamble).await;
+        assert_eq!((running.address, running.admin), (address, admin), "it listens where the old one did");
+        (running, binary)
+    }
+
     /// Ends it as an operator does, once it has said that it is stopping.
     pub(crate) async fn terminated(mut self) -> Stopped {
         self.binary.signal(Signal::Terminate);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
-use tollgate::app::{App, Source, StartError};
+use tollgate::app::{App, Drain, Outside, Source, StartError};
 use tollgate::clock::{Clock, ManualClock};
 use tollgate::config::Environment;
 use tollgate::decision::time::{Span, Timestamp};
@@ -51,20 +51,24 @@ impl Gateway {
     }
 
     /// With a file of the test's own; `preamble` is kept by [`Gateway::edit`].
-    pub(crate) async fn launch(preamble: &str, rules: &str, clock: Clock) -> Result<Gateway, StartError> {
-        Gateway::launch_with(preamble, rules, Environment::empty(), clock).await
+    pub(crate) async fn launch(
+        preamble: &str,
+        rules: &str,
+        outside: impl Into<Outside>,
+    ) -> Result<Gateway, StartError> {
+        Gateway::launch_with(preamble, rules, Environment::empty(), outside).await
     }
 
     pub(crate) async fn launch_with(
         preamble: &str,
         rules: &str,
         environment: Environment,
-        clock: Clock,
+        outside: impl Into<Outside>,
     ) -> Result<Gateway, StartError> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("gateway.yaml");
         std::fs::write(&config, format!("{preamble}{rules}")).expect("a file");
-        let gateway = Gateway::from_file(&config, environment, clock).await?;
+        let gateway = Gateway::from_file(&config, environment, outside).await?;
         Ok(Gateway { preamble: preamble.to_owned(), _folder: Some(folder), ..gateway })
     }
 
@@ -72,11 +76,11 @@ impl Gateway {
     pub(crate) async fn from_file(
         config: &Path,
         environment: Environment,
-        clock: Clock,
+        outside: impl Into<Outside>,
     ) -> Result<Gateway, StartError> {
         let source = Source::new(config, environment);
         let loaded = source.load()?;
-        let app = App::start(source, loaded, clock).await?;
+        let app = App::start(source, loaded, outside).await?;
         Ok(Gateway {
             address: app.addresses()[0],
             admin: app.admin_address(),
@@ -130,6 +134,18 @@ impl Gateway {
         value_of(series, &self.metrics().await)
     }
 
+    /// Waits until a series has this value.
+    pub(crate) async fn reaches(&self, series: &str, value: f64) {
+        let reached = async {
+            while self.metric(series).await != value {
+                sleep(ASK_EVERY).await;
+            }
+        };
+        if timeout(PATIENCE, reached).await.is_err() {
+            panic!("waited {PATIENCE:?} for {series} to be {value}, it is {}", self.metric(series).await);
+        }
+    }
+
     /// Waits until so many reloads of this result (`ok`, `failed`) were made, the start included.
     pub(crate) async fn reloaded(&self, result: &str, count: u32) {
         reloaded(self.admin, result, count).await;
@@ -151,7 +167,8 @@ impl Gateway {
 }
 
 async fn stop(app: App) -> bool {
-    app.stop(Duration::from_secs(5), std::future::pending()).await
+    let drain = Drain { delay: Duration::ZERO, within: Duration::from_secs(5) };
+    app.stop(drain, std::future::pending()).await
 }
 
 /// Puts a new file in the place of the old one in a single step, as careful editors do: however slow the day, no

@@ -37,6 +37,8 @@ pub(crate) enum Signal {
     Terminate,
     Interrupt,
     HangUp,
+    /// Starts a successor.
+    Renew,
     /// Freezes the process until [`Signal::Continue`]: its sockets stay open, and nothing answers.
     Stop,
     Continue,
@@ -61,6 +63,7 @@ impl Process {
             Signal::Terminate => "TERM",
             Signal::Interrupt => "INT",
             Signal::HangUp => "HUP",
+            Signal::Renew => "USR2",
             Signal::Stop => "STOP",
             Signal::Continue => "CONT",
         };

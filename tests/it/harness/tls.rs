@@ -3,18 +3,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::h2::in_time;
 
@@ -140,4 +141,61 @@ pub(crate) async fn ask(stream: &mut TlsStream<TcpStream>, target: &str) -> io::
         Err(error) => return Err(error),
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// TLS in front of a backend that speaks none; gone, with its connections, when dropped.
+pub(crate) struct TlsFront {
+    addr: SocketAddr,
+    names: Arc<Mutex<Vec<Option<String>>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl TlsFront {
+    /// Shows this certificate, and speaks these protocols if it is asked for one.
+    pub(crate) async fn start(backend: SocketAddr, issued: &Issued, protocols: &[&str]) -> TlsFront {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let addr = listener.local_addr().expect("its address");
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .expect("versions")
+                .with_no_client_auth()
+                .with_single_cert(vec![issued.der()], key)
+                .expect("a certificate");
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let names = Arc::new(Mutex::new(Vec::new()));
+        let (acceptor, asked) = (TlsAcceptor::from(Arc::new(config)), Arc::clone(&names));
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, asked) = (acceptor.clone(), Arc::clone(&asked));
+                connections.spawn(async move {
+                    // Who does not like the certificate goes.
+                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let name = stream.get_ref().1.server_name().map(str::to_owned);
+                    asked.lock().expect("the names").push(name);
+                    let mut plain = TcpStream::connect(backend).await.expect("the backend");
+                    // Either side may break off.
+                    let _ended = copy_bidirectional(&mut stream, &mut plain).await;
+                });
+            }
+        });
+        TlsFront { addr, names, accepting }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The names that it was asked for, one a connection that was made.
+    pub(crate) fn names(&self) -> Vec<Option<String>> {
+        self.names.lock().expect("the names").clone()
+    }
+}
+
+impl Drop for TlsFront {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
 }

@@ -41,7 +41,7 @@ const ADAPTERS: [Adapter; 15] = [
     one("http", Channel::Sms, http_by_id),
     Adapter { empty: None, ..one("http, by status", Channel::Sms, http_by_status) },
     // Its yes is 202; a 200 is that of an account that sends nothing.
-    Adapter { empty: Some(Fault::Provider), ..one("sendgrid", Channel::Email, sendgrid) },
+    Adapter { empty: Some(Fault::Ambiguous), ..one("sendgrid", Channel::Email, sendgrid) },
     one("mailgun", Channel::Email, mailgun),
     one("postmark", Channel::Email, postmark),
     one("ses", Channel::Email, ses),
