@@ -32,7 +32,6 @@ use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Loaded, Refused, WebhookSpec};
-use crate::decision::listener::ClientLimits;
 use crate::decision::time::{Span, Timestamp};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
@@ -358,7 +357,7 @@ impl Holdings {
 
 /// The sockets, before anybody is served.
 struct Bound {
-    listeners: Vec<(TcpListener, ClientLimits)>,
+    listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     admin_listener: TcpListener,
     admin_address: SocketAddr,
@@ -367,22 +366,18 @@ struct Bound {
 impl Bound {
     /// What was inherited and is not in the file any more is closed.
     fn of(config: &Config, mut inherited: Inherited) -> Result<Bound, BindError> {
-        let listeners =
-            config.listen.iter().map(|spec| Ok((bind(spec.address, "listen", &mut inherited)?, spec.limits)));
-        let listeners = listeners.collect::<Result<Vec<(TcpListener, ClientLimits)>, BindError>>()?;
+        let listeners = config.listen.iter().map(|spec| bind(spec.address, "listen", &mut inherited));
+        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
         let admin_listener = bind(config.admin.address, "admin.address", &mut inherited)?;
         let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners
-            .iter()
-            .map(|(listener, _)| bound(listener))
-            .collect::<Result<Vec<SocketAddr>, BindError>>()?;
+        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
         let admin_address = bound(&admin_listener)?;
         Ok(Bound { listeners, addresses, admin_listener, admin_address })
     }
 
     /// The same sockets once more, for the next process.
     fn copies(&self) -> Result<Vec<OwnedFd>, BindError> {
-        let all = self.listeners.iter().map(|(listener, _)| listener).chain([&self.admin_listener]);
+        let all = self.listeners.iter().chain([&self.admin_listener]);
         all.map(|listener| listener.as_fd().try_clone_to_owned().map_err(BindError::unknown)).collect()
     }
 }

@@ -46,7 +46,6 @@ use self::request::Arrival;
 use self::respond::BackendFailure;
 use self::upstream::Asker;
 use crate::decision::failure::ByHead;
-use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
@@ -90,10 +89,10 @@ impl Edge {
         self.farewell.clone()
     }
 
-    /// Who comes in at a listener with these limits.
-    fn door(&self, limits: ClientLimits) -> Arc<Door> {
+    /// Who comes in at a listener.
+    fn door(&self) -> Arc<Door> {
         let metrics = self.gateway.metrics().edge();
-        Door::new(limits, Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
+        Door::new(Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
     }
 
     /// Ready for [`Listeners::start`].
@@ -143,7 +142,7 @@ impl ProxyHttp for Edge {
         if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
             return respond::redirect(session, snapshot, port).await.map(|()| true);
         }
-        if let Some(limits) = wire::connection_of(session).map(|connection| connection.limits) {
+        if let Some(limits) = wire::entrance_of(session).map(|entrance| entrance.limits) {
             h2::settle(session.req_header_mut(), &limits)?;
         }
         let mut arrival = Arrival::new(session);
