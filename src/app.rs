@@ -1,17 +1,20 @@
 //! The composition root: the only place that names every adapter and puts them together.
 
 mod bind;
+mod bound;
+mod chores;
 mod codes;
 mod data_dir;
 mod entrance;
 mod handover;
+mod rehearsal;
 mod reload;
 mod room;
 mod service_manager;
 mod store;
+mod traces;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,14 +27,16 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use self::bind::{bind, thread_count};
-use self::data_dir::DataDir;
-use self::handover::{Inherited, Offer, Predecessor};
+use self::bind::thread_count;
+use self::bound::Bound;
+use self::chores::spawn_chores;
+use self::data_dir::{DataDir, random};
+use self::handover::{Offer, Predecessor};
 use self::reload::Reloader;
 use self::room::Parts;
 use crate::admin::{Admin, Phase, Readiness};
 use crate::clock::Clock;
-use crate::config::{self, Config, Environment, Loaded, Refused, WebhookSpec};
+use crate::config::{self, Config, Environment, Loaded, Refused};
 use crate::decision::time::{Span, Timestamp};
 use crate::gateway::{Gateway, Policies};
 use crate::journal::{Journal, JournalSpec};
@@ -41,19 +46,15 @@ use crate::proxy::{
     SystemResolver, Upstream,
 };
 use crate::store::snapshot::Snapshots;
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLog, Metrics};
 
 pub use self::bind::BindError;
 pub use self::data_dir::DataDirError;
 pub use self::handover::{HandoverError, Successor};
+pub use self::rehearsal::{Imagined, Rehearsal};
 pub use self::service_manager::{News, ServiceManager};
+pub use crate::gateway::{Counted, Explained, UserSeen};
 
-/// How often the log is told what it was spared.
-const REPORT_EVERY: Duration = Duration::from_secs(1);
-/// How many reports go by between two sweeps of spent counters.
-const REPORTS_A_SWEEP: u32 = 15;
-/// And how many between two clean-ups of the journal: an hour.
-const REPORTS_A_CLEANUP: u32 = 3600;
 /// Idle connections kept to backends, a worker.
 const IDLE_CONNECTIONS: usize = 512;
 /// Retries are counted by upstream; Pingora's own bound only has to be out of the way.
@@ -113,6 +114,9 @@ struct Holdings {
     _caretaker: Arc<Caretaker>,
     gateway: Arc<Gateway>,
     codes: Arc<Lasting>,
+    access: Arc<AccessLog>,
+    /// Ends with the last spans.
+    exporter: Option<JoinHandle<()>>,
     /// Nobody else has the folder while this is here.
     data: DataDir,
 }
@@ -207,17 +211,19 @@ impl App {
         let mirror = store::mirror(&config.store)?;
         let (admin, webhook, threads) = (config.admin.clone(), config.webhook.clone(), workers(&config));
         let drain = Drain::of(&config);
-        let frozen = config::Frozen::of(&config);
+        let (frozen, spans) = (config::Frozen::of(&config), config.spans.clone());
         let store_kind = room::store_kind(&config.store);
         let routes = Arc::new(ArcSwap::from_pointee(room::route_texts(&config)));
         metrics.certificates(&entrance::ends(&config.listen));
         let entrances = Arc::new(Entrances::new(config.listen.iter().map(entrance::of)));
         let live = first(config, &metrics, &codes, &caretaker, gateway.clock()).await?;
 
-        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live));
+        let access = Arc::new(AccessLog::new(metrics.access()));
+        let edge = Edge::new(Arc::clone(&gateway), Arc::clone(&live), Arc::clone(&access), &random()?);
         let farewell = edge.farewell();
         let readiness = Readiness::new();
         let (stop, stopped) = watch::channel(false);
+        let (edge, exporter) = traces::export(spans.as_ref(), edge, &metrics, &stopped);
         let service_manager = ServiceManager::of(&source.environment);
         let reloader = Reloader {
             source,
@@ -247,7 +253,8 @@ impl App {
         let conf = Arc::new(server_conf(threads));
         let listeners = Listeners::start(edge, &conf, listeners, &entrances);
         let offer = data.folder.as_deref().map(|folder| handover::offer(folder, sockets));
-        let holdings = Holdings { stop, mirror, keeper, gateway, codes, data, _caretaker: caretaker };
+        let holdings =
+            Holdings { stop, mirror, keeper, exporter, gateway, codes, access, data, _caretaker: caretaker };
         readiness.set(Phase::Ready);
         Ok(App { addresses, admin_address, readiness, farewell, listeners, offer, reload, drain, holdings })
     }
@@ -350,35 +357,14 @@ impl Holdings {
         {
             tracing::error!(%error, "the counters were not saved a last time");
         }
+        if let Some(exporter) = self.exporter
+            && let Err(error) = exporter.await
+        {
+            tracing::error!(%error, "the export of spans ended before its time");
+        }
         self.gateway.close().await;
+        self.access.flush().await;
         drop(self.data);
-    }
-}
-
-/// The sockets, before anybody is served.
-struct Bound {
-    listeners: Vec<TcpListener>,
-    addresses: Vec<SocketAddr>,
-    admin_listener: TcpListener,
-    admin_address: SocketAddr,
-}
-
-impl Bound {
-    /// What was inherited and is not in the file any more is closed.
-    fn of(config: &Config, mut inherited: Inherited) -> Result<Bound, BindError> {
-        let listeners = config.listen.iter().map(|spec| bind(spec.address, "listen", &mut inherited));
-        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
-        let admin_listener = bind(config.admin.address, "admin.address", &mut inherited)?;
-        let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
-        let admin_address = bound(&admin_listener)?;
-        Ok(Bound { listeners, addresses, admin_listener, admin_address })
-    }
-
-    /// The same sockets once more, for the next process.
-    fn copies(&self) -> Result<Vec<OwnedFd>, BindError> {
-        let all = self.listeners.iter().chain([&self.admin_listener]);
-        all.map(|listener| listener.as_fd().try_clone_to_owned().map_err(BindError::unknown)).collect()
     }
 }
 
@@ -432,15 +418,6 @@ async fn first(
     Ok(Arc::new(ArcSwap::from_pointee(first)))
 }
 
-/// What is done beside requests until the gateway stops.
-fn spawn_chores(gateway: &Arc<Gateway>, webhook: Option<WebhookSpec>, stopped: &watch::Receiver<bool>) {
-    tokio::spawn(tidy(Arc::clone(gateway), stopped.clone()));
-    tokio::spawn(watch_store(Arc::clone(gateway), stopped.clone()));
-    if let Some(webhook) = webhook {
-        tokio::spawn(room::alerts(webhook, gateway, stopped.clone()));
-    }
-}
-
 /// The rules of one configuration with everything that they name; `before` is what it takes the place of.
 async fn snapshot(
     config: Config,
@@ -451,11 +428,12 @@ async fn snapshot(
     now: Timestamp,
 ) -> Result<Snapshot, SnapshotError> {
     let upstreams = upstreams(&config, metrics, caretaker, before, now).await?;
+    let (trace, access_lines) = (config.trace, room::access_lines(config.access_log));
     let mut policies = Policies::new(config.rules, config.user, metrics);
     if let Some(spec) = config.otp {
         policies = policies.with_codes(codes::otp(spec, codes)?);
     }
-    Ok(Snapshot { policies: Arc::new(policies), upstreams })
+    Ok(Snapshot { policies: Arc::new(policies), upstreams, trace, access_lines })
 }
 
 async fn upstreams(
@@ -482,32 +460,5 @@ async fn serve(admin: Admin, listener: TcpListener, mut stopped: watch::Receiver
     };
     if let Err(error) = admin.serve(listener, shutdown).await {
         tracing::error!(%error, "the admin listener stopped");
-    }
-}
-
-async fn watch_store(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    tokio::select! {
-        _ = stopped.wait_for(|stopped| *stopped) => {}
-        () = gateway.watch_store() => {}
-    }
-}
-
-async fn tidy(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
-    for round in (0..REPORTS_A_CLEANUP).cycle() {
-        tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep(REPORT_EVERY) => gateway.report_suppressed(),
-        }
-        if round == 0 {
-            gateway.tidy_journal();
-        }
-        if round % REPORTS_A_SWEEP > 0 {
-            continue;
-        }
-        let gateway = Arc::clone(&gateway);
-        // A full sweep of a large table takes long enough to be in the way of a worker.
-        if let Err(error) = tokio::task::spawn_blocking(move || gateway.sweep()).await {
-            tracing::error!(%error, "the sweep of spent counters failed");
-        }
     }
 }

@@ -4,6 +4,7 @@ mod blocks;
 mod check;
 mod demo;
 mod events;
+mod explain;
 mod remote;
 mod run;
 mod schema;
@@ -41,6 +42,8 @@ enum Command {
         #[arg(value_name = "FILE", default_value = "gateway.yaml")]
         config: PathBuf,
     },
+    /// Tell what would become of a request, and why: its route, its keys, each limit.
+    Explain(explain::Options),
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     /// Run the gateway in front of a small auth backend that it brings along.
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
             let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
             check::check(&config, &environment, &mut out, &mut err).map_or(ExitCode::FAILURE, ExitCode::from)
         }
+        Command::Explain(options) => explain::run(&options, &environment),
         Command::Schema => {
             let written = schema::schema(&mut io::stdout().lock());
             written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)

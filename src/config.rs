@@ -24,7 +24,8 @@ use std::path::Path;
 pub use environment::Environment;
 pub use problem::{Problem, Problems};
 pub use runtime::{
-    AdminSpec, AdminToken, Config, Frozen, Identifiers, ListenerSpec, LogFormat, Role, RouteText, WebhookSpec,
+    AccessLog, AdminSpec, AdminToken, Config, Frozen, Identifiers, ListenerSpec, LogFormat, Role, RouteText,
+    SpansSpec, WebhookSpec,
 };
 
 use file::File;

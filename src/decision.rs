@@ -33,6 +33,7 @@ pub mod route;
 pub mod suspicion;
 pub mod tally;
 pub mod time;
+pub mod trace;
 pub mod upstream;
 pub mod value;
 pub mod verdict;

@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 mod codes;
 mod events;
+mod explain;
 mod guard;
 mod inspect;
 mod memo;
@@ -19,12 +20,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, Method};
 use ring::rand::SystemRandom;
 use smallvec::SmallVec;
 
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
+pub use self::explain::{Counted, Explained, UserSeen};
 pub use self::inspect::{Asked, KeyState, Question, WindowState};
 pub use self::memo::note_of;
 pub use self::mirror::MirrorSpec;
@@ -34,7 +36,7 @@ pub use self::policies::Policies;
 use self::attempt::{Holding, Sender};
 use self::events::{Flush, Repeats};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::decision::body::{Fields, Media, read_fields};
 use crate::decision::client::Client;
 use crate::decision::key::{FieldPath, KeyHasher};
@@ -52,7 +54,7 @@ use crate::journal::{Event, EventKind, Journal};
 use crate::otp::Task;
 use crate::store::snapshot::Snapshots;
 use crate::store::{Availability, Store};
-use crate::telemetry::{BlockLog, FailureLog, Metrics, RefusalLog, StoreGauges};
+use crate::telemetry::{BlockLog, FailureLog, Metrics, RefusalLog, StoreGauges, Verdict};
 
 /// Decides every request. Lives as long as the process; the policies come and go.
 pub struct Gateway {
@@ -83,12 +85,20 @@ pub struct Head<'a> {
     pub peer: IpAddr,
     /// Whom the client's verified certificate names.
     pub client_cert: Option<&'a str>,
+    /// The header with the id of the request; none where requests get none.
+    pub request_id: Option<&'a HeaderName>,
 }
 
 impl<'a> Head<'a> {
-    fn host(&self) -> &'a str {
+    /// As the client wrote it; empty if it wrote none.
+    pub(crate) fn host(&self) -> &'a str {
         let field = || self.headers.get(HOST).and_then(|host| host.to_str().ok());
         self.authority.or_else(field).unwrap_or_default()
+    }
+
+    /// The id of the request.
+    fn request_id(&self) -> Option<&'a str> {
+        self.headers.get(self.request_id?)?.to_str().ok()
     }
 }
 
@@ -123,6 +133,22 @@ pub struct Admission {
     pub attempt: Option<Box<Attempt>>,
     /// What the gateway is to do itself, on a route of one-time codes.
     pub task: Option<Task>,
+    pub verdict: Verdict,
+    /// The limits of the route that it was charged with, or would have been.
+    pub charged: SmallVec<[u8; 8]>,
+    pub timing: Timing,
+}
+
+/// How long the verdict took.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Runs since the head of the request was there.
+    pub watch: Stopwatch,
+    pub began_at: Timestamp,
+    /// Ours up to the verdict, store included.
+    pub decision: Duration,
+    /// Waiting for the client's body.
+    pub body_wait: Duration,
 }
 
 /// What is known of a request while it is being decided.
@@ -229,9 +255,9 @@ impl Gateway {
         self.repeats.flush(&self.journal, Flush::Old, now);
     }
 
-    /// Notes that a backend gave no answer.
-    pub fn backend_failed(&self, upstream: &str, reason: &str) {
-        self.failures.failed(upstream, reason, self.clock.now());
+    /// Notes that a backend gave no answer to the request of this id.
+    pub fn backend_failed(&self, upstream: &str, reason: &str, request_id: Option<&str>) {
+        self.failures.failed(upstream, reason, request_id, self.clock.now());
     }
 
     /// Brings the gauges up to date, before a scrape.
@@ -248,27 +274,12 @@ impl Gateway {
 
     /// Decides one request: charges all of its limits, or none.
     pub async fn admit(&self, policies: &Policies, exchange: &mut impl Exchange) -> Admission {
-        let (watch, decided_at) = self.clock.read();
-        let head = exchange.head();
-        let mut seen = Seen {
-            client: policies.rules.client.identify(head.peer, head.headers),
-            route: None,
-            path: None,
-            decided_at,
-            waited: Duration::ZERO,
-            user: None,
-            fields: None,
-            plan: Plan::default(),
-            shadowed: SmallVec::new(),
-            began: SmallVec::new(),
-            attempt: None,
-            shared: 0,
-            task: None,
-            destination: None,
-        };
+        let (watch, began_at) = self.clock.read();
+        let mut seen = Seen::of(policies, exchange.head(), began_at);
         let mut outcome = self.decide(policies, exchange, &mut seen).await;
-        self.metrics.decided(watch.elapsed().saturating_sub(seen.waited));
-        self.record(policies, &seen, &outcome, exchange.head());
+        let decision = watch.elapsed().saturating_sub(seen.waited);
+        self.metrics.decided(decision);
+        let verdict = self.record(policies, &seen, &outcome, exchange.head());
         if seen.has_consequences(policies, &outcome) || self.prolonged(policies, &seen, &outcome).is_some() {
             // Boxed like all that few requests await: a future is as large as the largest that it awaits, and
             // Pingora moves those of its hooks for every request.
@@ -279,8 +290,10 @@ impl Gateway {
                 limited.retry_at = limited.retry_at.max(until);
             }
         }
-        let Seen { client, route, path, decided_at, attempt, task, .. } = seen;
-        Admission { client, route, path, decided_at, outcome, attempt, task }
+        let Seen { client, route, path, decided_at, attempt, task, plan, waited: body_wait, .. } = seen;
+        let timing = Timing { watch, began_at, decision, body_wait };
+        let charged = plan.into_limits();
+        Admission { client, route, path, decided_at, outcome, attempt, task, verdict, charged, timing }
     }
 
     async fn decide(
@@ -397,6 +410,26 @@ impl Gateway {
 }
 
 impl Seen {
+    /// What is known before anything is decided.
+    fn of(policies: &Policies, head: Head<'_>, decided_at: Timestamp) -> Seen {
+        Seen {
+            client: policies.rules.client.identify(head.peer, head.headers),
+            route: None,
+            path: None,
+            decided_at,
+            waited: Duration::ZERO,
+            user: None,
+            fields: None,
+            plan: Plan::default(),
+            shadowed: SmallVec::new(),
+            began: SmallVec::new(),
+            attempt: None,
+            shared: 0,
+            task: None,
+            destination: None,
+        }
+    }
+
     fn facts<'a>(&'a self, head: Head<'a>) -> Result<Facts<'a>, Refusal> {
         Ok(Facts {
             client: &self.client,

@@ -3,10 +3,12 @@
 //! The [`ProxyHttp`] implementation delegates each hook in a few lines; what a hook means stands
 //! in the module it names.
 
+mod account;
 mod activity;
 mod body;
 mod caps;
 mod context;
+mod failure;
 mod farewell;
 mod forward;
 mod gate;
@@ -16,6 +18,7 @@ mod link;
 mod listener;
 mod request;
 mod respond;
+mod trace;
 mod upstream;
 mod wire;
 
@@ -31,28 +34,35 @@ use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::server::configuration::ServerConf;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer as _};
 use pingora::{Error, ErrorSource, ErrorType};
 
+pub use self::body::BODY_MAX;
 pub use self::context::Context;
 pub use self::farewell::Farewell;
 pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
+use self::account::Notes;
 use self::caps::Door;
 use self::context::{Admitted, Asked};
+use self::failure::{failure_kind, failure_status, is_own_fault, outcome_at_end};
 use self::forward::Origin;
 use self::request::Arrival;
 use self::respond::BackendFailure;
+use self::trace::Ids;
 use self::upstream::Asker;
 use crate::decision::failure::ByHead;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
+use crate::decision::trace::{Sampled, TraceRules};
 use crate::decision::verdict::Permit;
-use crate::gateway::{AnswerWatch, Attempt, Gateway, Policies};
+use crate::gateway::{AnswerWatch, Attempt, Exchange as _, Gateway, Policies};
 use crate::otp::Task;
-use crate::telemetry::UpstreamFailure;
+#[cfg(feature = "otlp")]
+use crate::telemetry::otlp::Spans;
+use crate::telemetry::{AccessLines, AccessLog};
 
 /// How an upstream without any server shows among Pingora's errors.
 const NO_SERVER: ErrorType = ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16());
@@ -63,6 +73,8 @@ pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// In the order of the file: what `UpstreamIndex` counts.
     pub upstreams: Box<[Arc<Upstream>]>,
+    pub trace: TraceRules,
+    pub access_lines: AccessLines,
 }
 
 impl Snapshot {
@@ -77,11 +89,29 @@ pub struct Edge {
     gateway: Arc<Gateway>,
     live: Arc<ArcSwap<Snapshot>>,
     farewell: Farewell,
+    access: Arc<AccessLog>,
+    ids: Ids,
+    #[cfg(feature = "otlp")]
+    spans: Option<Spans>,
 }
 
 impl Edge {
-    pub fn new(gateway: Arc<Gateway>, live: Arc<ArcSwap<Snapshot>>) -> Edge {
-        Edge { gateway, live, farewell: Farewell::default() }
+    /// `ids_secret` is of this process alone: what ids of requests are made from.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        live: Arc<ArcSwap<Snapshot>>,
+        access: Arc<AccessLog>,
+        ids_secret: &[u8; 16],
+    ) -> Edge {
+        Edge {
+            gateway,
+            live,
+            access,
+            farewell: Farewell::default(),
+            ids: Ids::new(ids_secret),
+            #[cfg(feature = "otlp")]
+            spans: None,
+        }
     }
 
     /// By which the edge is told to take its leave.
@@ -93,6 +123,12 @@ impl Edge {
     fn door(&self) -> Arc<Door> {
         let metrics = self.gateway.metrics().edge();
         Door::new(Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
+    }
+
+    /// The same, telling a collector of its requests.
+    #[cfg(feature = "otlp")]
+    pub fn with_spans(self, spans: Spans) -> Edge {
+        Edge { spans: Some(spans), ..self }
     }
 
     /// Ready for [`Listeners::start`].
@@ -127,6 +163,9 @@ impl ProxyHttp for Edge {
         if ctx.attempt.is_some() {
             self.settle(outcome_at_end(error, ctx), ctx).await;
         }
+        if let Some(notes) = ctx.notes.take() {
+            self.tell(session, &notes, ctx);
+        }
         if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
             && let Some(connection) = wire::connection_of(session)
         {
@@ -145,9 +184,16 @@ impl ProxyHttp for Edge {
         if let Some(limits) = wire::entrance_of(session).map(|entrance| entrance.limits) {
             h2::settle(session.req_header_mut(), &limits)?;
         }
-        let mut arrival = Arrival::new(session);
+        let mut arrival = Arrival::new(session, snapshot.trace.request_id.as_ref());
         let peer = arrival.peer();
+        let is_trusted = snapshot.policies.rules.client.trusts(peer);
+        // Before anything is decided: what is counted by must be what the backend reads.
+        let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
+        let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
+        if snapshot.access_lines != AccessLines::Off || is_picked {
+            ctx.notes = Some(Box::new(Notes::of(&admission, arrival.head(), traced, snapshot)));
+        }
         let permit = match admission.outcome {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -201,6 +247,9 @@ impl ProxyHttp for Edge {
         };
         let mut peer = server.peer();
         ctx.asked = Some(Asked { server, at, has_answered: false });
+        if let Some(notes) = &mut ctx.notes {
+            notes.server = peer.address().as_inet().copied();
+        }
         if !forward::has_hop_by_hop(&session.req_header().headers) {
             // Nothing to strip, and Pingora would look for each of those fields in turn.
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
@@ -217,7 +266,9 @@ impl ProxyHttp for Edge {
     ) -> Box<Error> {
         // Nothing of the request has reached a server yet, so another may be asked.
         let may_retry = ctx.has_retries_left();
-        self.gave_no_answer(ctx);
+        if !is_own_fault(&error) {
+            self.gave_no_answer(ctx);
+        }
         self.decide_retry(&mut error, may_retry, ctx);
         error
     }
@@ -238,7 +289,9 @@ impl ProxyHttp for Edge {
         let nothing_came = ctx.asked.as_ref().is_some_and(|asked| !asked.has_answered);
         let can_be_sent_anew = session.req_header().method.is_idempotent() && session.is_body_empty();
         let may_retry = is_stale && nothing_came && can_be_sent_anew && ctx.has_retries_left();
-        if !is_stale && nothing_came && *error.esource() == ErrorSource::Upstream {
+        // A server that waits for the rest of a slow client's body owes no answer yet.
+        let owes_an_answer = nothing_came && session.as_downstream_mut().is_body_done();
+        if !is_stale && owes_an_answer && *error.esource() == ErrorSource::Upstream {
             self.gave_no_answer(ctx);
         }
         self.decide_retry(&mut error, may_retry, ctx);
@@ -271,14 +324,14 @@ impl ProxyHttp for Edge {
         if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
             response.insert_header(STRICT_TRANSPORT_SECURITY, hsts)?;
         }
+        if let Some(notes) = &mut ctx.notes {
+            notes.answered_at = Some(answered_at);
+        }
         if ctx.attempt.is_some() {
             self.learn(response, ctx).await;
         }
         let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
-        match ctx.quota() {
-            Some((route, quota)) => respond::add_limit_headers(response, snapshot, route, quota, now),
-            None => Ok(()),
-        }
+        respond::add_ours(session, response, snapshot, ctx.quota(), now)
     }
 
     fn response_body_filter(
@@ -309,7 +362,8 @@ impl ProxyHttp for Edge {
             && let Some(upstream) = ctx.upstream()
         {
             upstream.metrics().failed(failure_kind(error));
-            self.gateway.backend_failed(upstream.name(), error.etype().as_str());
+            let request_id = ctx.request_id(&session.req_header().headers);
+            self.gateway.backend_failed(upstream.name(), error.etype().as_str(), request_id);
         }
         // What was begun must not be ended as if it were whole: it breaks off.
         let has_begun = session.response_written().is_some_and(|head| !head.status.is_informational());
@@ -370,6 +424,28 @@ impl Edge {
         }
     }
 
+    /// Tells of a request that is over.
+    fn tell(&self, session: &Session, notes: &Notes, ctx: &Context) {
+        let Some(snapshot) = &ctx.snapshot else { return };
+        notes.close(
+            session,
+            snapshot,
+            ctx.asked.as_ref().map(|asked| asked.at),
+            self.gateway.clock(),
+            |account| {
+                if snapshot.access_lines.want(account.status) {
+                    self.access.note(account);
+                }
+                #[cfg(feature = "otlp")]
+                if let (Some(spans), Some(_)) = (&self.spans, snapshot.trace.sampler)
+                    && let Some(placed) = notes.placed(self.ids.span())
+                {
+                    spans.note(account, placed);
+                }
+            },
+        );
+    }
+
     async fn settle(&self, outcome: Outcome, ctx: &mut Context) {
         if let (Some(attempt), Some(snapshot)) = (ctx.attempt.take(), &ctx.snapshot) {
             Box::pin(self.gateway.observe(&snapshot.policies, *attempt, outcome)).await;
@@ -384,66 +460,6 @@ fn tell_scheme(session: &mut Session) -> pingora::Result<()> {
         session.req_header_mut().insert_header(X_FORWARDED_PROTO, HeaderValue::from_static("https"))?;
     }
     Ok(())
-}
-
-/// What becomes of an attempt whose answer did not tell: its body does, or why there was none.
-fn outcome_at_end(error: Option<&Error>, ctx: &mut Context) -> Outcome {
-    if let (None, Some(answer)) = (error, &mut ctx.answer) {
-        // An answer without a body is over without a part of it.
-        answer.end();
-    }
-    let told = ctx.answer.as_ref().zip(ctx.failure_rule()).and_then(|(answer, rule)| answer.outcome(rule));
-    match (told, error.map(Error::esource)) {
-        (Some(outcome), _) => outcome,
-        // Who hangs up before the answer may have seen enough of it, or guess without waiting for it.
-        (None, Some(ErrorSource::Downstream)) => Outcome::Failure,
-        (None, Some(ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset) | None) => {
-            Outcome::Neither
-        }
-    }
-}
-
-/// What the client is told; nothing if nobody is there to be told.
-fn failure_status(error: &Error) -> Option<StatusCode> {
-    match (error.esource(), error.etype()) {
-        (_, ErrorType::HTTPStatus(code)) => StatusCode::from_u16(*code).ok(),
-        (
-            ErrorSource::Upstream,
-            ErrorType::ConnectTimedout
-            | ErrorType::TLSHandshakeTimedout
-            | ErrorType::ReadTimedout
-            | ErrorType::WriteTimedout,
-        ) => Some(StatusCode::GATEWAY_TIMEOUT),
-        (ErrorSource::Upstream, _) => Some(StatusCode::BAD_GATEWAY),
-        (
-            ErrorSource::Downstream,
-            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
-        ) => None,
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(StatusCode::REQUEST_TIMEOUT),
-        (ErrorSource::Downstream, _) => Some(StatusCode::BAD_REQUEST),
-        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(StatusCode::INTERNAL_SERVER_ERROR),
-    }
-}
-
-fn failure_kind(error: &Error) -> UpstreamFailure {
-    match error.etype() {
-        ErrorType::ConnectTimedout
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::ReadTimedout
-        | ErrorType::WriteTimedout => UpstreamFailure::Timeout,
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::TLSWantX509Lookup => UpstreamFailure::Tls,
-        ErrorType::HTTPStatus(_) => UpstreamFailure::NoServer,
-        ErrorType::ConnectRefused
-        | ErrorType::ConnectNoRoute
-        | ErrorType::ConnectError
-        | ErrorType::BindError
-        | ErrorType::SocketError => UpstreamFailure::Connect,
-        // The rest of Pingora's open list of errors comes after a connection was made.
-        _ => UpstreamFailure::Closed,
-    }
 }
 
 #[cfg(test)]

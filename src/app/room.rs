@@ -12,7 +12,7 @@ use crate::gateway::{Gateway, Policies};
 use crate::journal::Sight;
 use crate::proxy::Snapshot;
 use crate::store::spec::{Place, StoreKind, StoreSpec};
-use crate::telemetry::Metrics;
+use crate::telemetry::{AccessLines, Metrics};
 
 /// The running gateway, as far as operators look at it and act on it.
 pub(super) struct Parts<'a> {
@@ -55,6 +55,15 @@ pub(super) fn alerts(
     let webhook = Webhook { url: spec.url, secret: spec.secret };
     let (journal, clock) = (gateway.journal().clone(), gateway.clock().clone());
     webhook.watch(journal, gateway.metrics().webhook(), clock, stopped)
+}
+
+/// Which requests get a line of their own.
+pub(super) fn access_lines(written: config::AccessLog) -> AccessLines {
+    match written {
+        config::AccessLog::Off => AccessLines::Off,
+        config::AccessLog::Errors => AccessLines::Errors,
+        config::AccessLog::All => AccessLines::All,
+    }
 }
 
 /// What each route matches, for people.

@@ -98,7 +98,7 @@ fn summary(path: &Path, config: &Config) -> String {
 }
 
 /// `POST /api/auth/login → auth (login)`
-fn heading(route: &Route, written: &RouteText) -> String {
+pub(super) fn heading(route: &Route, written: &RouteText) -> String {
     let host = written.host.as_deref().unwrap_or_default();
     format!("{} {host}{} → {} ({})", written.methods, written.path, written.upstream, route.name())
 }

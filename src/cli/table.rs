@@ -17,7 +17,7 @@ pub(super) fn lines(items: &[Value], out: &mut impl Write) -> io::Result<()> {
 
 pub(super) fn table(columns: &[Column], items: &[Value], out: &mut impl Write) -> io::Result<()> {
     let heading = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let row = |item: &Value| columns.iter().map(|(_, show)| harmless(&show(item))).collect();
+    let row = |item: &Value| columns.iter().map(|(_, show)| plain(&show(item), WIDTH_MAX)).collect();
     let rows: Vec<Vec<String>> = std::iter::once(heading).chain(items.iter().map(row)).collect();
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
@@ -44,14 +44,14 @@ pub(super) fn text(item: &Value, name: &str) -> String {
 }
 
 /// What others wrote must neither steer the terminal nor turn its line round.
-fn harmless(text: &str) -> String {
+pub(super) fn plain(text: &str, chars_max: usize) -> String {
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     let mut shown: String =
-        text.chars().take(WIDTH_MAX).map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(WIDTH_MAX).is_some() {
+        text.chars().take(chars_max).map(|c| if steers(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(chars_max).is_some() {
         shown.pop();
         shown.push('…');
     }
@@ -72,6 +72,6 @@ mod tests {
         table(&columns, &items, &mut out).unwrap();
         let expected = "WHO       N\nada\u{fffd}[2J\u{fffd}  1\n-         20\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
-        assert_eq!(harmless(&"é".repeat(61)).chars().count(), 60);
+        assert_eq!(plain(&"é".repeat(61), WIDTH_MAX).chars().count(), 60);
     }
 }

@@ -14,6 +14,7 @@ mod reject;
 mod route;
 mod sms;
 mod store;
+mod trace;
 mod upstream;
 
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
     let upstreams = upstream::upstreams(file, reader);
     let drain = network::drain(file, &mut reader.findings);
     let client = identity::client(file);
+    let trace = trace::rules(file, client.as_ref(), &mut reader.findings);
+    let spans = trace::spans(file, &mut reader.findings);
     let user = identity::user(file, reader);
     let policies = limit::policies(file, &mut reader.findings);
     let suspicion = guard::suspicion(file, &mut reader.findings);
@@ -65,6 +68,9 @@ pub(super) fn compile(file: &File, reader: &mut Reader<'_>) -> Option<Config> {
         listen: listen?,
         admin: admin?,
         log: file.events.as_ref()?.log?,
+        access_log: file.events.as_ref()?.access_log?,
+        trace: trace?,
+        spans: spans?,
         retention: retention?,
         webhook: webhook?,
         otp: otp?,

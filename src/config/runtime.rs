@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::ipset::IpSet;
 use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
+use crate::decision::trace::TraceRules;
 use crate::decision::upstream::UpstreamSpec;
 use crate::http_client::HttpUrl;
 use crate::identity::UserRules;
@@ -17,7 +19,7 @@ use crate::store::spec::{Place, StoreKind, StoreSpec};
 use crate::tls::ServerTls;
 
 pub use super::file::admin::{Identifiers, Role};
-pub use super::file::server::LogFormat;
+pub use super::file::server::{AccessLog, LogFormat};
 
 /// A sound configuration.
 #[derive(Debug)]
@@ -30,6 +32,11 @@ pub struct Config {
     pub listen: Vec<ListenerSpec>,
     pub admin: AdminSpec,
     pub log: LogFormat,
+    /// Which requests get a line of their own.
+    pub access_log: AccessLog,
+    pub trace: TraceRules,
+    /// Where spans of requests go, if anywhere.
+    pub spans: Option<SpansSpec>,
     /// How long events are kept.
     pub retention: Span,
     /// Who is told what happens, if anybody.
@@ -99,6 +106,14 @@ pub struct WebhookSpec {
     pub secret: SecretString,
 }
 
+/// A collector of spans.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpansSpec {
+    pub url: HttpUrl,
+    /// Values are hidden in Debug.
+    pub headers: HeaderMap,
+}
+
 /// What a route matches, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteText {
@@ -121,6 +136,7 @@ pub struct Frozen {
     log: LogFormat,
     retention: Span,
     webhook: Option<WebhookSpec>,
+    spans: Option<SpansSpec>,
 }
 
 impl Frozen {
@@ -134,12 +150,14 @@ impl Frozen {
             log: config.log,
             retention: config.retention,
             webhook: config.webhook.clone(),
+            spans: config.spans.clone(),
         }
     }
 
     /// What another configuration would have otherwise, by key path.
     pub fn differences(&self, other: &Config) -> Vec<&'static str> {
-        let Frozen { listen, admin, workers, drain, store, log, retention, webhook } = Frozen::of(other);
+        let Frozen { listen, admin, workers, drain, store, log, retention, webhook, spans } =
+            Frozen::of(other);
         let differs = [
             ("listen", self.listen != listen),
             ("admin.address", self.admin.address != admin.address),
@@ -154,6 +172,7 @@ impl Frozen {
             ("admin.ready_needs_store", self.admin.ready_needs_store != admin.ready_needs_store),
             ("events.log", self.log != log),
             ("events.retention", self.retention != retention),
+            ("events.otlp", self.spans != spans),
             ("events.webhook", !same_webhooks(self.webhook.as_ref(), webhook.as_ref())),
         ];
         named(differs).chain(of_stores(&self.store.kind, &store.kind)).collect()

@@ -106,6 +106,11 @@ const BYTES_MAX: usize = 8 * 1024;
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 impl ClientRules {
+    /// Whether a connection from there is one of our proxies'.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted.contains(canonical(peer))
+    }
+
     /// The client behind `peer`, the other end of the connection.
     ///
     /// Addresses are read from the right, where the nearest proxy wrote, over all lines of the

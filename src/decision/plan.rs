@@ -107,6 +107,10 @@ impl Plan {
         &self.limits
     }
 
+    pub fn into_limits(self) -> SmallVec<[u8; 8]> {
+        self.limits
+    }
+
     /// The key that a limit of the route counts by, if it counts this request.
     pub fn key_of(&self, limit: usize) -> Option<KeyHash> {
         let place = self.limits.iter().position(|&index| usize::from(index) == limit)?;

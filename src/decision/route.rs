@@ -4,11 +4,15 @@
 //! wins, segment by segment from the left. Two routes that could both win are an error when the
 //! table is built, so a request never depends on the order of a file.
 
+mod rivals;
+
 use std::collections::HashMap;
 
 use http::Method;
 use smallvec::SmallVec;
 use thiserror::Error;
+
+pub use self::rivals::{Mismatch, Outranked};
 
 use super::path::{NormalPath, decode_segment, fold_segment};
 
@@ -343,7 +347,11 @@ impl Wanted<'_> {
     }
 
     fn is_spelled(&self, pattern: &RoutePattern) -> bool {
-        let slash = match (pattern.trailing_slash, pattern.path.end) {
+        self.is_ended(pattern) && self.is_lettered(pattern)
+    }
+
+    fn is_ended(&self, pattern: &RoutePattern) -> bool {
+        match (pattern.trailing_slash, pattern.path.end) {
             (TrailingSlash::Ignored, _) => true,
             (TrailingSlash::Strict, End::Bare) => !self.path.has_trailing_slash(),
             (TrailingSlash::Strict, End::Slash) => self.path.has_trailing_slash(),
@@ -351,12 +359,14 @@ impl Wanted<'_> {
                 self.path.has_trailing_slash()
                     || self.path.segments().nth(pattern.path.segments.len()).is_some()
             }
-        };
-        let letters = match pattern.letter_case {
+        }
+    }
+
+    fn is_lettered(&self, pattern: &RoutePattern) -> bool {
+        match pattern.letter_case {
             LetterCase::Ignored => true,
             LetterCase::Strict => pattern.path.literals_equal(self.path),
-        };
-        slash && letters
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use crate::decision::route::RouteIndex;
 use crate::decision::suspicion::Suspect;
 use crate::decision::tally::{Aftermath, Charge, Held, Judgement, Outcome, Settlement};
 use crate::decision::time::Timestamp;
+use crate::decision::trace::TraceContext;
 use crate::decision::verdict::Began;
 use crate::journal::{EventKind, Reason};
 
@@ -52,17 +53,9 @@ impl Sender {
         const USER_AGENT_MAX: usize = 256;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let user_agent = text(USER_AGENT.as_str()).map(|agent| agent.chars().take(USER_AGENT_MAX).collect());
-        Sender { client, user_agent, trace_id: text("traceparent").and_then(trace_id) }
+        let trace_id = TraceContext::of(headers).map(|context| context.trace.to_string().into());
+        Sender { client, user_agent, trace_id }
     }
-}
-
-/// The trace of a `traceparent` (W3C Trace Context §3.2).
-fn trace_id(traceparent: &str) -> Option<Box<str>> {
-    let mut parts = traceparent.split('-');
-    let (version, trace) = (parts.next()?, parts.next()?);
-    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let sound = version.len() == 2 && trace.len() == 32 && is_hex(version) && is_hex(trace);
-    (sound && trace.bytes().any(|byte| byte != b'0')).then(|| trace.into())
 }
 
 impl Gateway {
@@ -148,26 +141,5 @@ impl Gateway {
             event.identifier = super::events::identifier(&first.identity);
         }
         self.journal.note(event);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_is_told_only_by_a_sound_traceparent() {
-        let sound = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(trace_id(sound).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
-        for broken in [
-            "",
-            "00",
-            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-        ] {
-            assert_eq!(trace_id(broken), None, "{broken}");
-        }
     }
 }

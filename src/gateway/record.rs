@@ -6,27 +6,29 @@ use super::attempt::Sender;
 use super::events::{Alike, identifier};
 use super::guard::NewBlock;
 use super::policies::{CauseLabels, Policies};
-use super::{Gateway, Head, Seen};
+use super::{Admission, Gateway, Head, Seen};
 use crate::decision::key::{KeyHash, LimitId, PartTag};
 use crate::decision::limit::{Mode, WhileBlocked};
 use crate::decision::otp::OtpFault;
 use crate::decision::plan::{Identity, Plan};
+use crate::decision::policy::Rules;
 use crate::decision::refusal::Refusal;
 use crate::decision::suspicion::Suspect;
 use crate::decision::time::Timestamp;
+use crate::decision::trace::TraceContext;
 use crate::decision::verdict::{Cause, Grounds, Permit};
 use crate::journal::{BlockId, EventKind, Reason};
 use crate::telemetry::{RefusalLine, Verdict};
 
 impl Gateway {
-    /// Counts what became of a request, writes the one line of a refusal, and notes its event.
+    /// Counts what became of a request, writes the one line of a refusal, and notes its event. What is counted.
     pub(super) fn record(
         &self,
         policies: &Policies,
         seen: &Seen,
         outcome: &Result<Permit, Refusal>,
         head: Head<'_>,
-    ) {
+    ) -> Verdict {
         let handles = policies.handles(seen.route);
         for _ in 0..seen.shared {
             self.metrics.overflowed();
@@ -34,19 +36,29 @@ impl Gateway {
         for &cause in &seen.shadowed {
             handles.count_cause(cause, Mode::Shadow);
         }
-        match outcome {
-            Ok(permit) => handles.count(match permit.grounds() {
+        let verdict = match outcome {
+            Ok(permit) => match permit.grounds() {
                 Grounds::Charged => Verdict::Admitted,
                 Grounds::Exempt => Verdict::Exempt,
-            }),
-            Err(refusal) => self.record_refusal(policies, seen, refusal, head),
+            },
+            Err(refusal) => verdict_of(refusal),
+        };
+        handles.count(verdict);
+        if let Err(refusal) = outcome {
+            self.record_refusal(policies, seen, refusal, verdict, head);
         }
+        verdict
     }
 
-    fn record_refusal(&self, policies: &Policies, seen: &Seen, refusal: &Refusal, head: Head<'_>) {
+    fn record_refusal(
+        &self,
+        policies: &Policies,
+        seen: &Seen,
+        refusal: &Refusal,
+        verdict: Verdict,
+        head: Head<'_>,
+    ) {
         let handles = policies.handles(seen.route);
-        let verdict = verdict_of(refusal);
-        handles.count(verdict);
         let (labels, retry_at) = match refusal {
             Refusal::Limited(limited) => {
                 limited.all.iter().for_each(|&cause| handles.count_cause(cause, Mode::Enforce));
@@ -65,6 +77,7 @@ impl Gateway {
             | Refusal::Otp(_)
             | Refusal::ClientGone => (CauseLabels::default(), None),
         };
+        let trace = TraceContext::of(head.headers).map(|context| context.trace.text());
         let line = RefusalLine {
             route: handles.name(),
             verdict,
@@ -77,6 +90,8 @@ impl Gateway {
             client: seen.client.address,
             method: head.method.as_str(),
             path: head.path,
+            request_id: head.request_id(),
+            trace_id: trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
         };
         self.refusals.refused(&line, seen.decided_at);
         if let Some(kind) = event_kind(refusal) {
@@ -175,6 +190,25 @@ impl Gateway {
         // Without randomness ids of one millisecond may be alike; blocks go by their keys.
         let _ = self.random.fill(&mut random);
         BlockId::new(now, random)
+    }
+}
+
+impl Admission {
+    /// What it was counted by: of a refusal, what refused it.
+    pub fn keys(&self, rules: &Rules) -> Vec<Box<str>> {
+        let limits = self.route.map(|index| rules.route(index).limits()).unwrap_or_default();
+        let named = |limit: usize| limits.get(limit).map(|limit| limit.key.to_string().into_boxed_str());
+        match &self.outcome {
+            Err(Refusal::Limited(limited)) => named(limited.cause.limit()).into_iter().collect(),
+            Err(Refusal::Banned { key, .. }) => vec![(**key).into()],
+            Ok(_) | Err(_) => {
+                let mut keys: Vec<Box<str>> =
+                    self.charged.iter().filter_map(|&limit| named(usize::from(limit))).collect();
+                keys.sort_unstable();
+                keys.dedup();
+                keys
+            }
+        }
     }
 }
 

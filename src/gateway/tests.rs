@@ -209,7 +209,16 @@ impl Ask {
 impl Exchange for Ask {
     fn head(&self) -> Head<'_> {
         let Ask { method, path, headers, peer, .. } = self;
-        Head { method, path, query: "", authority: None, headers, peer: *peer, client_cert: None }
+        Head {
+            method,
+            path,
+            query: "",
+            authority: None,
+            headers,
+            peer: *peer,
+            client_cert: None,
+            request_id: None,
+        }
     }
 
     fn has_body(&mut self) -> bool {

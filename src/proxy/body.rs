@@ -13,7 +13,7 @@ use pingora::proxy::Session;
 use crate::gateway::BodyUnread;
 
 /// The largest body that is looked at, bytes.
-const BODY_MAX: usize = 48 * 1024;
+pub const BODY_MAX: usize = 48 * 1024;
 /// How long all of it may take.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 

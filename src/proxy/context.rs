@@ -10,9 +10,13 @@
 //! | `tried`    | `fail_to_connect`, `error_while_proxy` | retries: another server     |
 //! | `attempt`  | `request_filter` | settled by the answer, or when the request ends |
 //! | `answer`   | `response_filter`| an answer whose body tells the outcome         |
+//! | `notes`    | `request_filter` | told when the request ends, if anybody asks    |
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
+use super::account::Notes;
 use super::activity::Underway;
 use super::upstream::Server;
 use super::{Snapshot, Upstream};
@@ -39,6 +43,7 @@ pub struct Context {
     /// What this request reserved, until it is settled.
     pub(super) attempt: Option<Box<Attempt>>,
     pub(super) answer: Option<Box<AnswerWatch>>,
+    pub(super) notes: Option<Box<Notes>>,
 }
 
 /// Where an admitted request goes, and by what right.
@@ -69,6 +74,12 @@ impl Context {
     /// Whether the request may be given to another server after this one.
     pub(super) fn has_retries_left(&self) -> bool {
         self.upstream().is_some_and(|upstream| self.attempts <= upstream.retries())
+    }
+
+    /// The id of the request with these headers.
+    pub(super) fn request_id<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        let name = self.snapshot.as_ref()?.trace.request_id.as_ref()?;
+        headers.get(name)?.to_str().ok()
     }
 
     /// Which answers of the request's route are a failed attempt.

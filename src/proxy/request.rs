@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderName, Method};
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::{body, wire};
@@ -15,21 +16,26 @@ pub(super) struct Arrival<'s> {
     session: &'s mut Session,
     peer: IpAddr,
     client_cert: Option<Arc<str>>,
+    request_id: Option<&'s HeaderName>,
 }
 
 impl<'s> Arrival<'s> {
-    pub(super) fn new(session: &'s mut Session) -> Arrival<'s> {
+    pub(super) fn new(session: &'s mut Session, request_id: Option<&'s HeaderName>) -> Arrival<'s> {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
         spell_method(session);
         let client_cert = wire::connection_of(session).and_then(|connection| connection.client_cert.clone());
         // Every connection knows its peer; one that does not is counted as nobody's.
         let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        Arrival { session, peer, client_cert }
+        Arrival { session, peer, client_cert, request_id }
     }
 
     /// Who is at the other end of the connection.
     pub(super) fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    pub(super) fn header_mut(&mut self) -> &mut RequestHeader {
+        self.session.req_header_mut()
     }
 }
 
@@ -54,6 +60,7 @@ impl Exchange for Arrival<'_> {
             headers: &header.headers,
             peer: self.peer,
             client_cert: self.client_cert.as_deref(),
+            request_id: self.request_id,
         }
     }
 

@@ -87,7 +87,7 @@ pub(super) async fn refuse(
             route,
         ) => of_route(route, refusal),
     };
-    write(session, answer, fields, &rules.cors).await
+    write(session, answer, fields, Some(snapshot)).await
 }
 
 /// Clients of one-time codes tell refusals apart by a code.
@@ -119,7 +119,7 @@ pub(super) async fn answer(
     }
     let otp::Answer { status, content_type, body } = answer;
     let answer = Answer { status, content_type: HeaderValue::from_static(content_type), body: body.into() };
-    write(session, answer, fields, &rules.cors).await
+    write(session, answer, fields, Some(snapshot)).await
 }
 
 /// Tells a browser what a page of another origin may send to a route that has no backend to say it
@@ -133,7 +133,7 @@ pub(super) async fn preflight(session: &mut Session, snapshot: &Snapshot) -> pin
         fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
     let answer = Answer { status: StatusCode::NO_CONTENT, content_type: JSON, body: Bytes::new() };
-    write(session, answer, fields, &snapshot.policies.rules.cors).await
+    write(session, answer, fields, Some(snapshot)).await
 }
 
 /// Sends a client on to https, on this port; what it asked for stays what it was (RFC 9110 §15.4.9).
@@ -151,7 +151,7 @@ pub(super) async fn redirect(session: &mut Session, snapshot: &Snapshot, port: u
         }
         None => Answer::plain(StatusCode::BAD_REQUEST, "The Host header is missing or malformed."),
     };
-    write(session, answer, fields, &snapshot.policies.rules.cors).await
+    write(session, answer, fields, Some(snapshot)).await
 }
 
 /// The same place by https. The port that the client named was that of http.
@@ -192,22 +192,48 @@ pub(super) async fn backend_failed(
     if let Some(retry_after) = failure.retry_after {
         fields.insert(RETRY_AFTER, HeaderValue::from(retry_after.ceil_secs().max(1)));
     }
-    let Some(snapshot) = snapshot else { return write(session, answer, fields, &Cors::Nobody).await };
+    let Some(snapshot) = snapshot else { return write(session, answer, fields, None).await };
     let rules = &snapshot.policies.rules;
     if let Some((route, quota)) = quota {
         headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
             fields.insert(header.name(), value);
         });
     }
-    write(session, answer, fields, &rules.cors).await
+    write(session, answer, fields, Some(snapshot)).await
 }
 
-/// Adds the limit headers to the backend's answer, leaving alone what the backend itself says.
-pub(super) fn add_limit_headers(
+/// The id that the request goes by, and its header.
+fn request_id<'a>(
+    headers: &'a HeaderMap,
+    snapshot: &'a Snapshot,
+) -> Option<(&'a HeaderName, &'a HeaderValue)> {
+    let name = snapshot.trace.request_id.as_ref()?;
+    Some((name, headers.get(name)?))
+}
+
+/// Adds to the backend's answer what clients are told of their request: its id, and the limits.
+pub(super) fn add_ours(
+    session: &Session,
+    response: &mut ResponseHeader,
+    snapshot: &Snapshot,
+    quota: Option<(RouteIndex, &Quota)>,
+    now: Timestamp,
+) -> pingora::Result<()> {
+    let id = request_id(&session.req_header().headers, snapshot);
+    match (quota, id) {
+        (Some((route, quota)), id) => add_limit_headers(response, snapshot, route, quota, id, now),
+        (None, Some((name, id))) => response.insert_header(name, id.clone()),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Adds the limit headers to the backend's answer, leaving alone what the backend itself says of limits.
+fn add_limit_headers(
     response: &mut ResponseHeader,
     snapshot: &Snapshot,
     route: RouteIndex,
     quota: &Quota,
+    id: Option<(&HeaderName, &HeaderValue)>,
     now: Timestamp,
 ) -> pingora::Result<()> {
     let rules = &snapshot.policies.rules;
@@ -218,7 +244,10 @@ pub(super) fn add_limit_headers(
     let placeholder = response_header(response.status, HeaderMap::new());
     let mut parts = http::response::Parts::from(std::mem::replace(response, placeholder));
     // Room for all of them at once: the map would grow twice otherwise.
-    parts.headers.reserve(5);
+    parts.headers.reserve(6);
+    if let Some((name, id)) = id {
+        parts.headers.insert(name, id.clone());
+    }
     headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
         parts.headers.entry(header.name()).or_insert(value);
     });
@@ -267,7 +296,7 @@ async fn write(
     session: &mut Session,
     answer: Answer,
     mut fields: HeaderMap,
-    cors: &Cors,
+    snapshot: Option<&Snapshot>,
 ) -> pingora::Result<()> {
     if answer.status != StatusCode::NO_CONTENT {
         // Without a length Pingora would close the connection to mark the end.
@@ -275,8 +304,15 @@ async fn write(
         fields.insert(CONTENT_TYPE, answer.content_type);
     }
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if *cors != Cors::Nobody {
-        fields.extend(cors_headers(cors, session.req_header().headers.get(ORIGIN)));
+    if let Some(snapshot) = snapshot {
+        let headers = &session.req_header().headers;
+        if let Some((name, id)) = request_id(headers, snapshot) {
+            fields.insert(name.clone(), id.clone());
+        }
+        let cors = &snapshot.policies.rules.cors;
+        if *cors != Cors::Nobody {
+            fields.extend(cors_headers(cors, headers.get(ORIGIN)));
+        }
     }
     if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
         fields.insert(STRICT_TRANSPORT_SECURITY, hsts);

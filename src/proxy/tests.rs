@@ -184,10 +184,16 @@ impl Stage {
         let upstream = Arc::new(upstream.await.unwrap());
         let limits = config.listen[0].limits;
         let policies = Arc::new(Policies::new(config.rules, config.user, &metrics));
-        let live = Arc::new(ArcSwap::from_pointee(Snapshot { policies, upstreams: Box::new([upstream]) }));
+        let live = Arc::new(ArcSwap::from_pointee(Snapshot {
+            policies,
+            upstreams: Box::new([upstream]),
+            trace: config.trace,
+            access_lines: AccessLines::Off,
+        }));
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
+        let access = Arc::new(AccessLog::new(metrics.access()));
         let conf = Arc::new(ServerConf { max_retries: 1, ..ServerConf::default() });
-        let proxy = Arc::new(http_proxy(&conf, Tripping(Edge::new(gateway, live))));
+        let proxy = Arc::new(http_proxy(&conf, Tripping(Edge::new(gateway, live, access, &[3; 16]))));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);

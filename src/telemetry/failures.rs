@@ -17,10 +17,10 @@ impl FailureLog {
 
     /// Writes the line, or counts it as suppressed. `reason` is Pingora's name of the error: it
     /// holds nothing of the request.
-    pub fn failed(&self, upstream: &str, reason: &str, now: Timestamp) {
+    pub fn failed(&self, upstream: &str, reason: &str, request_id: Option<&str>, now: Timestamp) {
         self.report_suppressed(now);
         if self.budget.admit(now) {
-            tracing::warn!(upstream, reason, "the backend gave no answer");
+            tracing::warn!(upstream, reason, request_id, "the backend gave no answer");
         }
     }
 

@@ -13,7 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::clock::Clock;
 use bridge::Bridge;
-use sanitize::Sanitized;
+pub(super) use sanitize::Sanitized;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

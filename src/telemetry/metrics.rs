@@ -1,6 +1,7 @@
 //! Prometheus metrics. Every label value comes from the configuration or from a closed set,
 //! never from a client, and every handle is resolved before the first request that counts by it.
 
+mod access;
 mod data_dir;
 mod edge;
 mod family;
@@ -8,6 +9,8 @@ mod journal;
 mod mirror;
 mod route;
 mod sms;
+#[cfg(feature = "otlp")]
+mod spans;
 mod store;
 mod upstream;
 mod webhook;
@@ -22,12 +25,15 @@ use crate::decision::limit::Mode;
 use crate::decision::time::Timestamp;
 use family::Family;
 
+pub use access::AccessMetrics;
 pub use data_dir::DataDirMetrics;
 pub use edge::EdgeMetrics;
 pub use journal::{Dropped, JournalMetrics};
 pub use mirror::{MirrorDropped, MirrorMetrics, Mirrored};
 pub use route::{KeptOut, LimitLabels, RouteMetrics, Verdict};
 pub use sms::{ProviderLabels, ProviderMetrics, SmsMetrics};
+#[cfg(feature = "otlp")]
+pub use spans::SpanMetrics;
 pub use store::{StoreFailure, StoreMetrics};
 pub use upstream::{ServerMetrics, UpstreamCounts, UpstreamFailure, UpstreamMetrics};
 pub use webhook::WebhookMetrics;
@@ -56,11 +62,14 @@ struct Inner {
     store_overflows: IntCounter,
     store: StoreMetrics,
     data_dir: DataDirMetrics,
+    access: AccessMetrics,
     journal: JournalMetrics,
     mirror: MirrorMetrics,
     webhook: WebhookMetrics,
     sms: SmsMetrics,
     edge: EdgeMetrics,
+    #[cfg(feature = "otlp")]
+    spans: SpanMetrics,
     suspicions: Family<IntCounter, 2>,
     certificates: Family<IntGauge, 1>,
 }
@@ -132,11 +141,14 @@ impl Metrics {
             )?,
             store: StoreMetrics::new(&registry)?,
             data_dir: DataDirMetrics::new(&registry)?,
+            access: AccessMetrics::new(&registry)?,
             journal: JournalMetrics::new(&registry)?,
             mirror: MirrorMetrics::new(&registry)?,
             webhook: WebhookMetrics::new(&registry)?,
             sms: SmsMetrics::new(&registry)?,
             edge: EdgeMetrics::new(&registry)?,
+            #[cfg(feature = "otlp")]
+            spans: SpanMetrics::new(&registry)?,
             suspicions: Family::new(
                 &registry,
                 "tollgate_suspicions_total",
@@ -191,6 +203,11 @@ impl Metrics {
         self.0.data_dir.clone()
     }
 
+    /// The handles of the access log.
+    pub fn access(&self) -> AccessMetrics {
+        self.0.access.clone()
+    }
+
     /// The handles of the journal.
     pub fn journal(&self) -> JournalMetrics {
         self.0.journal.clone()
@@ -214,6 +231,12 @@ impl Metrics {
     /// The handles of the public listeners.
     pub fn edge(&self) -> EdgeMetrics {
         self.0.edge.clone()
+    }
+
+    /// The handles of the export of spans.
+    #[cfg(feature = "otlp")]
+    pub fn spans(&self) -> SpanMetrics {
+        self.0.spans.clone()
     }
 
     /// Drops the series of routes and upstreams that are not among these any more.

@@ -37,6 +37,8 @@ pub struct RefusalLine<'a> {
     pub method: &'a str,
     /// As the client sent it: shown without its query, cut, and without e-mails and phone numbers.
     pub path: &'a str,
+    pub request_id: Option<&'a str>,
+    pub trace_id: Option<&'a str>,
 }
 
 impl RefusalLog {
@@ -62,6 +64,8 @@ impl RefusalLog {
             client = %line.client,
             method = cut(line.method, METHOD_MAX),
             path = shown(line.path).as_str(),
+            request_id = line.request_id,
+            trace_id = line.trace_id,
             "refused"
         );
     }
@@ -76,7 +80,7 @@ impl RefusalLog {
 }
 
 /// A path may carry what must not be kept: tokens in its query, e-mails and phone numbers.
-fn shown(path: &str) -> String {
+pub(super) fn shown(path: &str) -> String {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let kept = cut(path, PATH_MAX);
     let mut shown = String::with_capacity(kept.len() + 4);
@@ -130,6 +134,8 @@ mod tests {
             client: IpAddr::from([192, 0, 2, 7]),
             method: "POST",
             path,
+            request_id: Some("7c9e-1"),
+            trace_id: None,
         }
     }
 
@@ -152,6 +158,7 @@ mod tests {
             ("client", "192.0.2.7"),
             ("method", "POST"),
             ("path", "/login"),
+            ("request_id", "7c9e-1"),
         ] {
             assert_eq!(value[name], expected, "{name} in {text}");
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod access;
+mod access_log;
 mod adversary;
 mod answers;
 mod binary;
@@ -14,6 +15,7 @@ mod dashboard;
 mod demo;
 mod deploy;
 mod desk;
+mod explain;
 mod failures;
 mod forwarding;
 mod h2;
@@ -31,12 +33,15 @@ mod restart;
 mod shared;
 mod shipped;
 mod sms;
+#[cfg(feature = "otlp")]
+mod spans;
 mod streams;
 mod strictness;
 mod stuffing;
 mod suspicion;
 mod tidy;
 mod tls;
+mod tracing;
 mod upgrade;
 mod upstreams;
 mod users;

@@ -6,12 +6,14 @@ use http::HeaderName;
 
 use super::admin::Webhook;
 use crate::config::place::Located;
-use crate::config::reader::NonEmpty;
+use crate::config::reader::{Named, NonEmpty};
 use crate::config::section::{section, words};
-use crate::config::value::http::CookieName;
+use crate::config::value::http::{CookieName, IdHeader};
+use crate::config::value::otp::{Amount, CallUrl};
 use crate::config::value::text::{FilePath, Secret, Text, Whole};
 use crate::decision::ipset::IpSet;
 use crate::decision::time::Span;
+use crate::decision::trace::Traceparent;
 use crate::identity::Algorithm;
 use crate::tls::Demand;
 
@@ -145,6 +147,16 @@ section! {
         default("30d") "retention" retention: Located<Span>;
         /// The form of a line.
         default("json") "log" log: LogFormat;
+        /// Which requests get a line of their own, as JSON on standard output.
+        default("off") "access_log" access_log: AccessLog;
+        /// The header with the id of a request, for the backend, on every answer and in our lines. Taken over from
+        /// trusted proxies, made anew for everybody else; `off`: requests get none.
+        default("x-request-id") "request_id_header" request_id_header: Located<IdHeader>;
+        /// generate: we are a span of each trace, and begin one where the client did not; pass: what clients send
+        /// goes on as it is (W3C Trace Context).
+        default("generate") "traceparent" traceparent: Traceparent;
+        /// Where spans of requests go: an OpenTelemetry collector.
+        optional "otlp" otlp: Located<Otlp>;
         /// Who is told of blocks, suspicion and outages, by signed requests.
         optional "webhook" webhook: Located<Webhook>;
     }
@@ -160,6 +172,37 @@ pub enum LogFormat {
 words! { LogFormat, "a log format", {
     LogFormat::Json => "json",
     LogFormat::Text => "text",
+} }
+
+section! {
+    /// An OpenTelemetry collector that takes OTLP over HTTP, in JSON. For binaries that were built with it.
+    Otlp "the collector" {
+        /// https://host:4318, or http:// on this machine; spans go to /v1/traces below it.
+        required "endpoint" endpoint: Located<CallUrl>;
+        /// Of each export: `authorization`, or what else the collector asks for.
+        default("{}") "headers" headers: Located<Named<HeaderName, Located<Secret>>>;
+        /// The share of requests that are recorded, from 0 to 1. Trusted proxies that trace decide it for theirs.
+        default("0.01") "sample" sample: Located<Amount>;
+    }
+}
+
+/// Which requests get a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Errors,
+    All,
+}
+
+words! { AccessLog, "a choice of requests", {
+    AccessLog::Off => "off",
+    AccessLog::Errors => "errors",
+    AccessLog::All => "all",
+} }
+
+words! { Traceparent, "a way to trace", {
+    Traceparent::Generated => "generate",
+    Traceparent::Passed => "pass",
 } }
 
 section! {

@@ -77,6 +77,88 @@ impl Scalar for CheckPath {
     }
 }
 
+/// The header with the id of a request; none where requests get none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct IdHeader(pub(crate) Option<HeaderName>);
+
+impl std::fmt::Display for IdHeader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_ref().map_or("off", HeaderName::as_str))
+    }
+}
+
+impl Scalar for IdHeader {
+    const EXPECTED: &'static str = "a name of a header such as x-request-id, or off";
+
+    fn parse(text: &str) -> Result<IdHeader, Wrong> {
+        if text == "off" {
+            return Ok(IdHeader(None));
+        }
+        let name = <HeaderName as Scalar>::parse(text)?;
+        let wrong =
+            |why| Wrong::new(format!("`{name}` {why}")).write("write x-request-id, another name, or off");
+        if says_something_else(name.as_str()) {
+            return Err(wrong("says something else than an id"));
+        }
+        if name.as_str().contains('_') {
+            return Err(wrong("has an underscore, and such headers do not reach backends"));
+        }
+        Ok(IdHeader(Some(name)))
+    }
+
+    fn own_schema() -> Json {
+        <HeaderName as Scalar>::own_schema()
+    }
+}
+
+/// Whether a header has a meaning that an id would destroy.
+fn says_something_else(name: &str) -> bool {
+    const NAMES: [&str; 27] = [
+        "authorization",
+        "age",
+        "allow",
+        "cache-control",
+        "connection",
+        "cookie",
+        "date",
+        "etag",
+        "expect",
+        "expires",
+        "forwarded",
+        "from",
+        "host",
+        "keep-alive",
+        "location",
+        "origin",
+        "range",
+        "referer",
+        "retry-after",
+        "server",
+        "set-cookie",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "upgrade",
+        "vary",
+    ];
+    const BEGINNINGS: [&str; 12] = [
+        "accept",
+        "access-control-",
+        "content-",
+        "if-",
+        "proxy-",
+        "ratelimit",
+        "sec-",
+        "strict-",
+        "transfer-",
+        "user-",
+        "x-forwarded-",
+        "x-ratelimit-",
+    ];
+    NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+}
+
 /// The status of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RefusalStatus(pub(crate) StatusCode);

@@ -48,12 +48,14 @@ async fn ask(
     // The whole check has a limit of its own.
     peer.options.read_timeout = None;
     peer.options.write_timeout = None;
+    // A connection that is kept would not show that nobody can connect any more: this one goes with its session, also
+    // where several requests could share it.
+    peer.options.max_h2_streams = 1;
     let host = match &written.tls {
         Some(tls) => format!("{}:{}", tls.name, written.port),
         None => written.to_string(),
     };
     let request = request(&host, written.tls.is_some(), protocol, path)?;
-    // The connection goes with the session: one that is kept would not show that nobody can connect any more.
     let (mut session, _) = connector.get_http_session(&*peer).await?;
     session.write_request_header(Box::new(request)).await?;
     session.finish_request_body().await?;

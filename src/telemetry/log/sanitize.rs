@@ -6,10 +6,10 @@ use std::io;
 
 /// Writes whole lines; every character but the last newline that is not plainly shown is
 /// written as `\uXXXX`, which is an escape in JSON and readable in text.
-pub(super) struct Sanitized<W>(W);
+pub(in crate::telemetry) struct Sanitized<W>(W);
 
 impl<W: io::Write> Sanitized<W> {
-    pub(super) fn new(inner: W) -> Sanitized<W> {
+    pub(in crate::telemetry) fn new(inner: W) -> Sanitized<W> {
         Sanitized(inner)
     }
 }

@@ -32,7 +32,7 @@ pub(crate) const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// Listeners on free ports and `upstreams.app` with the backend: what every test's file begins with.
 pub(crate) fn preamble(backend: SocketAddr) -> String {
     format!(
-        "version: 1\nlisten: [{{ address: 127.0.0.1:0 }}]\nadmin: {{ address: 127.0.0.1:0 }}\n\
+        "version: 1\nlisten: [{{ address: 127.0.0.1:0, max_connections_per_ip: 5000 }}]\nadmin: {{ address: 127.0.0.1:0 }}\n\
          upstreams:\n  app:\n    servers: [\"{backend}\"]\n"
     )
 }

@@ -1,13 +1,15 @@
 //! Servers that are not well get no requests: by checks, and by what became of the requests that they were given.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use tollgate::clock::Clock;
 
 use super::{ALL, before, file, list, statuses};
 use crate::harness::backend::{Backend, Nobody, Reply};
 use crate::harness::client::get;
-use crate::harness::gateway::{Gateway, seconds};
-use tollgate::clock::Clock;
+use crate::harness::gateway::{Gateway, seconds, value_of};
 
 /// A backend whose checks pass while the test lets them, and that answers everything else.
 struct Patient {
@@ -46,7 +48,7 @@ impl Patient {
     }
 }
 
-fn up(server: std::net::SocketAddr) -> String {
+fn up(server: SocketAddr) -> String {
     format!(r#"tollgate_upstream_server_up{{server="{server}",upstream="app"}}"#)
 }
 
@@ -110,7 +112,7 @@ async fn what_is_known_of_a_server_outlives_a_reload() {
     gateway.reaches(&one.up(), 1.0).await;
 }
 
-fn ejections(server: std::net::SocketAddr) -> String {
+fn ejections(server: SocketAddr) -> String {
     format!(r#"tollgate_upstream_ejections_total{{server="{server}",upstream="app"}}"#)
 }
 
@@ -142,11 +144,8 @@ async fn the_last_server_that_is_well_is_never_left_out() {
     let (gateway, _hand) = before(&format!("{servers}, retries: 0, eject: {{ after: 2 }}")).await;
     assert_eq!(statuses(&gateway, 20).await, [502; 20]);
     let page = gateway.metrics().await;
-    let of = |series: fn(std::net::SocketAddr) -> String| {
-        nobodies
-            .iter()
-            .map(|nobody| crate::harness::gateway::value_of(&series(nobody.addr), &page))
-            .sum::<f64>()
+    let of = |series: fn(SocketAddr) -> String| {
+        nobodies.iter().map(|nobody| value_of(&series(nobody.addr), &page)).sum::<f64>()
     };
     assert_eq!((of(ejections), of(up)), (2.0, 1.0));
 }
@@ -160,4 +159,20 @@ async fn answers_of_any_status_are_answers_and_silence_is_none() {
     assert_eq!(statuses(&gateway, 4).await, [502, 500, 502, 500]);
     assert_eq!(statuses(&gateway, 10).await, [500; 10]);
     assert_eq!((silent.count(), failing.count()), (2, 12));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_sends_its_body_slowly_is_no_fault_of_the_server() {
+    let (one, two) = (Backend::ok().await, Backend::ok().await);
+    let servers = list(&[one.addr(), two.addr()]);
+    let (gateway, _hand) = before(&format!("{servers}, read_timeout: 50ms, eject: {{ after: 1 }}")).await;
+    for _ in 0..4 {
+        let mut client = gateway.client().await;
+        client.send_raw(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nslow").await;
+        assert_eq!(client.answer_to("POST").await.unwrap().status, 504);
+    }
+    for server in [one.addr(), two.addr()] {
+        assert_eq!((gateway.metric(&ejections(server)).await, gateway.metric(&up(server)).await), (0.0, 1.0));
+    }
+    assert_eq!(one.broken() + two.broken(), 4, "each got a part of one");
 }

@@ -12,7 +12,7 @@ use tollgate::proxy::Resolver;
 
 use super::{ALL, file, statuses};
 use crate::harness::backend::{Backend, Reply};
-use crate::harness::gateway::{Gateway, START};
+use crate::harness::gateway::{Gateway, START, replace};
 use crate::harness::{PATIENCE, eventually};
 
 /// Names as the test has them; what it does not have cannot be resolved.
@@ -128,7 +128,7 @@ async fn an_edit_with_a_name_that_nobody_knows_is_refused_and_an_old_name_stays(
     assert_eq!(statuses(&gateway, 2).await, [200; 2], "found before, and kept");
 
     let wrong = gateway.whole(ALL).replace(&server, "tpyo.test:80");
-    crate::harness::gateway::replace(gateway.config(), &wrong);
+    replace(gateway.config(), &wrong);
     gateway.reloaded("failed", 1).await;
     assert_eq!(statuses(&gateway, 2).await, [200; 2]);
     assert_eq!(backend.count(), 4);

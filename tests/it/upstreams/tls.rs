@@ -12,6 +12,7 @@ use crate::harness::backend::Backend;
 use crate::harness::gateway::{Gateway, START};
 use crate::harness::h2::H2Backend;
 use crate::harness::tls::{Authority, TlsFront};
+use crate::harness::{PATIENCE, eventually};
 
 const DISTRUSTED: &str = r#"tollgate_upstream_failures_total{kind="tls",upstream="app"}"#;
 
@@ -85,7 +86,7 @@ async fn checks_and_http_2_go_by_tls_too() {
     );
     let (gateway, _hand) = before(&upstream).await;
     assert_eq!(statuses(&gateway, 2).await, [200; 2]);
-    let check = crate::harness::eventually("a check", crate::harness::PATIENCE, async || {
+    let check = eventually("a check", PATIENCE, async || {
         backend.received().into_iter().find(|request| request.uri.path() == "/healthz")
     })
     .await;

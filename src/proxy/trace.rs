@@ -1,0 +1,124 @@
+//! The ids that a request carries on: its trace, our span of it, and the id that everybody is told.
+
+use std::hash::Hasher as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderValue;
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use crate::decision::trace::{
+    Sampled, SpanId, TRACEPARENT, TRACESTATE, TraceContext, TraceId, TraceRules, Traceparent, is_request_id,
+};
+
+/// Makes ids that nobody outside can guess, and that never repeat: a counter under a keyed hash. The key is of this
+/// process alone.
+pub(super) struct Ids {
+    hasher: SipHasher13,
+    made: AtomicU64,
+}
+
+/// How a request was traced on its way in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Traced {
+    /// Our span, as the backend is told.
+    pub(super) own: TraceContext,
+    /// The span that sent us the request, if it named itself.
+    #[cfg(feature = "otlp")]
+    pub(super) parent: Option<SpanId>,
+}
+
+impl Ids {
+    pub(super) fn new(secret: &[u8; 16]) -> Ids {
+        Ids { hasher: SipHasher13::new_with_key(secret), made: AtomicU64::new(0) }
+    }
+
+    fn bytes(&self) -> [u8; 16] {
+        let mut hasher = self.hasher;
+        hasher.write_u64(self.made.fetch_add(1, Ordering::Relaxed));
+        let hash = hasher.finish128();
+        // An id of zeros is none; no more than once in 2^64 ids is one of its halves changed by this.
+        let [h1, h2] = [hash.h1, hash.h2].map(|half| half.max(1));
+        ((u128::from(h1) << 64) | u128::from(h2)).to_be_bytes()
+    }
+
+    fn trace(&self) -> TraceId {
+        TraceId(self.bytes())
+    }
+
+    pub(super) fn span(&self) -> SpanId {
+        let [a, b, c, d, e, f, g, h, ..] = self.bytes();
+        SpanId([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// Gives a request the ids it goes on with, before anything is decided by its headers.
+///
+/// A trace that the client names is carried on, whoever the client is: it groups what others record, and decides
+/// nothing. A request id is believed from trusted proxies alone: it stands in our lines as the name of the request.
+pub(super) fn enter(
+    request: &mut RequestHeader,
+    rules: &TraceRules,
+    peer_is_trusted: bool,
+    ids: &Ids,
+) -> pingora::Result<Traced> {
+    let sent = TraceContext::of(&request.headers);
+    let span = ids.span();
+    let sampled = match (&rules.sampler, sent) {
+        (None, Some(sent)) => sent.sampled,
+        // A trace that nobody wants recorded would silence the backend's own tracing.
+        (None, None) => Sampled::Yes,
+        // Strangers must not flood the collector.
+        (Some(_), Some(sent)) if peer_is_trusted => sent.sampled,
+        (Some(sampler), Some(_) | None) => sampler.pick(span),
+    };
+    let own = TraceContext { trace: sent.map_or_else(|| ids.trace(), |sent| sent.trace), span, sampled };
+    match rules.traceparent {
+        Traceparent::Generated => {
+            if sent.is_none() && request.headers.contains_key(TRACESTATE) {
+                // It is about a trace that nobody knows (Trace Context §3.3.1.1).
+                request.remove_header(&TRACESTATE);
+            }
+            request.insert_header(TRACEPARENT, value(&own.text())?)?;
+        }
+        Traceparent::Passed => {}
+    }
+    if let Some(name) = &rules.request_id {
+        let mut lines = request.headers.get_all(name).iter();
+        let is_kept = match (lines.next(), lines.next()) {
+            (Some(line), None) => peer_is_trusted && is_request_id(line.as_bytes()),
+            (Some(_), Some(_)) | (None, _) => false,
+        };
+        if !is_kept {
+            // A trace that begins here has the number of its first request: one thing less to look up.
+            let id = if sent.is_some() { ids.trace() } else { own.trace };
+            request.insert_header(name.clone(), value(&id.text())?)?;
+        }
+    }
+    Ok(Traced {
+        own,
+        #[cfg(feature = "otlp")]
+        parent: sent.map(|sent| sent.span),
+    })
+}
+
+fn value(text: &[u8]) -> pingora::Result<HeaderValue> {
+    HeaderValue::from_bytes(text).map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_id_comes_twice_or_is_nothing_and_another_key_makes_others() {
+        let ids = Ids::new(&[7; 16]);
+        let made: HashSet<[u8; 16]> = (0..10_000).map(|_| ids.bytes()).collect();
+        assert_eq!(made.len(), 10_000);
+        assert!(made.iter().all(|id| id[..8] != [0; 8] && id[8..] != [0; 8]));
+        assert!(!made.contains(&Ids::new(&[8; 16]).bytes()));
+    }
+}
