@@ -22,6 +22,7 @@ test:
 	@build/install-deps.sh test
 	@build/check-deploy.sh
 	$(CARGO) test
+	$(CARGO) test --features otlp --lib --test it -- spans:: otlp::
 
 check-deploy:
 	@build/check-deploy.sh
