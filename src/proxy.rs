@@ -53,7 +53,6 @@ use self::respond::BackendFailure;
 use self::trace::Ids;
 use self::upstream::Asker;
 use crate::decision::failure::ByHead;
-use crate::decision::listener::ClientLimits;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
@@ -120,10 +119,10 @@ impl Edge {
         self.farewell.clone()
     }
 
-    /// Who comes in at a listener with these limits.
-    fn door(&self, limits: ClientLimits) -> Arc<Door> {
+    /// Who comes in at a listener.
+    fn door(&self) -> Arc<Door> {
         let metrics = self.gateway.metrics().edge();
-        Door::new(limits, Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
+        Door::new(Arc::clone(&self.live), self.gateway.clock().clone(), metrics)
     }
 
     /// The same, telling a collector of its requests.
@@ -182,7 +181,7 @@ impl ProxyHttp for Edge {
         if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
             return respond::redirect(session, snapshot, port).await.map(|()| true);
         }
-        if let Some(limits) = wire::connection_of(session).map(|connection| connection.limits) {
+        if let Some(limits) = wire::entrance_of(session).map(|entrance| entrance.limits) {
             h2::settle(session.req_header_mut(), &limits)?;
         }
         let mut arrival = Arrival::new(session, snapshot.trace.request_id.as_ref());

@@ -8,11 +8,10 @@ use tokio::net::TcpListener;
 use super::bind::{BindError, bind};
 use super::handover::Inherited;
 use crate::config::Config;
-use crate::decision::listener::ClientLimits;
 
 /// The sockets, before anybody is served.
 pub(super) struct Bound {
-    pub(super) listeners: Vec<(TcpListener, ClientLimits)>,
+    pub(super) listeners: Vec<TcpListener>,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) admin_listener: TcpListener,
     pub(super) admin_address: SocketAddr,
@@ -21,22 +20,18 @@ pub(super) struct Bound {
 impl Bound {
     /// What was inherited and is not in the file any more is closed.
     pub(super) fn of(config: &Config, mut inherited: Inherited) -> Result<Bound, BindError> {
-        let listeners =
-            config.listen.iter().map(|spec| Ok((bind(spec.address, "listen", &mut inherited)?, spec.limits)));
-        let listeners = listeners.collect::<Result<Vec<(TcpListener, ClientLimits)>, BindError>>()?;
+        let listeners = config.listen.iter().map(|spec| bind(spec.address, "listen", &mut inherited));
+        let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
         let admin_listener = bind(config.admin.address, "admin.address", &mut inherited)?;
         let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
-        let addresses = listeners
-            .iter()
-            .map(|(listener, _)| bound(listener))
-            .collect::<Result<Vec<SocketAddr>, BindError>>()?;
+        let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
         let admin_address = bound(&admin_listener)?;
         Ok(Bound { listeners, addresses, admin_listener, admin_address })
     }
 
     /// The same sockets once more, for the next process.
     pub(super) fn copies(&self) -> Result<Vec<OwnedFd>, BindError> {
-        let all = self.listeners.iter().map(|(listener, _)| listener).chain([&self.admin_listener]);
+        let all = self.listeners.iter().chain([&self.admin_listener]);
         all.map(|listener| listener.as_fd().try_clone_to_owned().map_err(BindError::unknown)).collect()
     }
 }

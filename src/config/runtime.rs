@@ -128,7 +128,7 @@ pub struct RouteText {
 /// What a running gateway cannot change without a restart.
 #[derive(Clone, Debug)]
 pub struct Frozen {
-    listen: Vec<(SocketAddr, ClientLimits)>,
+    listen: Vec<SocketAddr>,
     admin: AdminSpec,
     workers: usize,
     drain: DrainSpec,
@@ -142,7 +142,7 @@ pub struct Frozen {
 impl Frozen {
     pub fn of(config: &Config) -> Frozen {
         Frozen {
-            listen: config.listen.iter().map(|listener| (listener.address, listener.limits)).collect(),
+            listen: config.listen.iter().map(|listener| listener.address).collect(),
             admin: config.admin.clone(),
             workers: config.workers,
             drain: config.drain,

@@ -28,7 +28,6 @@ const FULL: &[u8] =
 
 /// Who comes in at one listener.
 pub(super) struct Door {
-    limits: ClientLimits,
     open: AtomicU32,
     /// Of addresses that have any; no more than there are connections.
     by_ip: Mutex<HashMap<IpAddr, u32>>,
@@ -38,7 +37,7 @@ pub(super) struct Door {
     log: ConnectionLog,
 }
 
-/// Room for one connection, taken as long as this is kept.
+/// Room for one connection, taken as long as this is kept. What the listener allows may change meanwhile.
 pub(super) struct Seat {
     door: Arc<Door>,
     /// Whose connections it is counted among; nobody's where a proxy speaks for many.
@@ -63,17 +62,11 @@ impl Full {
 }
 
 impl Door {
-    pub(super) fn new(
-        limits: ClientLimits,
-        live: Arc<ArcSwap<Snapshot>>,
-        clock: Clock,
-        metrics: EdgeMetrics,
-    ) -> Arc<Door> {
+    pub(super) fn new(live: Arc<ArcSwap<Snapshot>>, clock: Clock, metrics: EdgeMetrics) -> Arc<Door> {
         let full = [Full::Connections, Full::Address].map(Full::limit);
         let faults = Fault::ALL.into_iter().map(Fault::name).chain(listener::fault_names());
         metrics.declare(full, Overdue::ALL.map(Overdue::name), faults);
         Arc::new(Door {
-            limits,
             open: AtomicU32::new(0),
             by_ip: Mutex::new(HashMap::new()),
             live,
@@ -81,10 +74,6 @@ impl Door {
             metrics,
             log: ConnectionLog::default(),
         })
-    }
-
-    pub(super) fn limits(&self) -> &ClientLimits {
-        &self.limits
     }
 
     pub(super) fn metrics(&self) -> &EdgeMetrics {
@@ -96,18 +85,18 @@ impl Door {
     }
 
     /// Room for a connection from this peer, if there is any.
-    pub(super) fn admit(self: &Arc<Door>, peer: IpAddr) -> Result<Seat, Full> {
-        let mut seat = self.enter()?;
-        seat.count_for(peer)?;
+    pub(super) fn admit(self: &Arc<Door>, peer: IpAddr, limits: &ClientLimits) -> Result<Seat, Full> {
+        let mut seat = self.enter(limits)?;
+        seat.count_for(peer, limits)?;
         Ok(seat)
     }
 
     /// Room for a connection whose peer speaks for somebody that is not known yet: see [`Seat::count_for`].
-    pub(super) fn enter(self: &Arc<Door>) -> Result<Seat, Full> {
+    pub(super) fn enter(self: &Arc<Door>, limits: &ClientLimits) -> Result<Seat, Full> {
         let taken = self.open.fetch_add(1, Ordering::AcqRel);
         let seat = Seat { door: Arc::clone(self), ip: None };
         self.metrics.opened();
-        if taken >= self.limits.connections { Err(Full::Connections) } else { Ok(seat) }
+        if taken >= limits.connections { Err(Full::Connections) } else { Ok(seat) }
     }
 
     /// A connection is one too many.
@@ -132,7 +121,7 @@ impl Door {
 
 impl Seat {
     /// From here on it is one of this client's connections.
-    pub(super) fn count_for(&mut self, client: IpAddr) -> Result<(), Full> {
+    pub(super) fn count_for(&mut self, client: IpAddr, limits: &ClientLimits) -> Result<(), Full> {
         let door = Arc::clone(&self.door);
         if door.live.load().policies.rules.client.trusted.contains(canonical(client)) {
             return Ok(());
@@ -140,7 +129,7 @@ impl Seat {
         let ip = one_client(client);
         let mut by_ip = door.by_ip.lock();
         let of_ip = by_ip.entry(ip).or_insert(0);
-        if *of_ip >= door.limits.connections_per_ip {
+        if *of_ip >= limits.connections_per_ip {
             return Err(Full::Address);
         }
         *of_ip += 1;

@@ -24,7 +24,6 @@ use super::caps::{Door, Seat};
 use super::gate::Gate;
 use super::link::{Link, Protocol};
 use super::wire::{Connection, Wire};
-use crate::decision::listener::ClientLimits;
 use crate::decision::time::{Span, Timestamp};
 
 /// How long to wait when the process is out of file descriptors.
@@ -64,15 +63,14 @@ impl Listeners {
     pub fn start(
         edge: Edge,
         conf: &Arc<ServerConf>,
-        listeners: Vec<(TcpListener, ClientLimits)>,
+        listeners: Vec<TcpListener>,
         entrances: &Arc<Entrances>,
     ) -> Listeners {
-        let listeners: Vec<(TcpListener, Arc<Door>)> =
-            listeners.into_iter().map(|(listener, limits)| (listener, edge.door(limits))).collect();
+        let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
         let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
-        for (index, (listener, door)) in listeners.into_iter().enumerate() {
+        for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
             let (stop, is_open) = (stopped.clone(), is_open.clone());
             let shared = Shared { proxy: Arc::clone(&proxy), door, stop, is_open };
             tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
@@ -151,9 +149,9 @@ impl Drought {
 }
 
 fn welcome(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: &Shared) {
-    let door = &shared.door;
+    let (door, limits) = (&shared.door, &entrance.limits);
     // Who speaks for others is none of them.
-    let admitted = if entrance.believes(peer) { door.enter() } else { door.admit(peer.ip()) };
+    let admitted = if entrance.believes(peer) { door.enter(limits) } else { door.admit(peer.ip(), limits) };
     match admitted {
         Ok(seat) => {
             tokio::spawn(serve(tcp, peer, entrance, seat, shared.clone()));
@@ -184,7 +182,7 @@ async fn serve(
         Err(fault) => return refuse(peer, &fault, &shared.door),
     };
     if entrance.believes(peer)
-        && let Err(full) = seat.count_for(opened.peer.ip())
+        && let Err(full) = seat.count_for(opened.peer.ip(), &entrance.limits)
     {
         return shared.door.shut_out(opened.peer.ip(), full);
     }
@@ -206,9 +204,9 @@ fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
 async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
     let Shared { proxy, door, mut stop, is_open } = shared;
     let Opened { mut link, peer, client_cert } = opened;
-    let limits = *door.limits();
+    let limits = entrance.limits;
     let activity = Arc::new(Activity::default());
-    let connection = Arc::new(Connection::new(entrance, client_cert, limits));
+    let connection = Arc::new(Connection::new(entrance, client_cert));
     let (served, used, metrics) = (Arc::clone(&connection), Arc::clone(&activity), door.metrics().clone());
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {

@@ -203,12 +203,13 @@ impl Stage {
             speakers: IpSet::default(),
             redirect_port: None,
             hsts: None,
+            limits,
         });
         tokio::spawn(async move {
             while let Ok((tcp, peer)) = listener.accept().await {
                 let (activity, plain) = (Arc::new(Activity::default()), Protocol::Http1);
                 let gate = Gate::new(plain, limits, activity, metrics.edge());
-                let connection = Connection::new(Arc::clone(&entrance), None, limits);
+                let connection = Connection::new(Arc::clone(&entrance), None);
                 let (proxy, stopped) = (Arc::clone(&proxy), stopped.clone());
                 let link = Link::Plain(Socket::new(tcp));
                 let wire = Wire::new(link, gate, peer, Arc::new(connection));

@@ -26,7 +26,6 @@ use super::gate::Gate;
 use super::h2;
 use super::link::{Link, Protocol};
 use super::listener::Entrance;
-use crate::decision::listener::ClientLimits;
 
 /// What is gathered before it is written, bytes.
 const WRITE_BUFFER: usize = 4096;
@@ -45,17 +44,12 @@ pub(super) struct Connection {
     pub(super) entrance: Arc<Entrance>,
     /// Whom the client's certificate names, which was verified.
     pub(super) client_cert: Option<Arc<str>>,
-    pub(super) limits: ClientLimits,
     pub(super) resets: h2::Resets,
 }
 
 impl Connection {
-    pub(super) fn new(
-        entrance: Arc<Entrance>,
-        client_cert: Option<Arc<str>>,
-        limits: ClientLimits,
-    ) -> Connection {
-        Connection { entrance, client_cert, limits, resets: h2::Resets::default() }
+    pub(super) fn new(entrance: Arc<Entrance>, client_cert: Option<Arc<str>>) -> Connection {
+        Connection { entrance, client_cert, resets: h2::Resets::default() }
     }
 }
 

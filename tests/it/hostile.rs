@@ -11,7 +11,8 @@ use tollgate::clock::Clock;
 use crate::harness::backend::{Backend, Gate, Reply};
 use crate::harness::binary::Running;
 use crate::harness::client::{Client, get};
-use crate::harness::gateway::Gateway;
+use crate::harness::gateway::{Gateway, replace};
+use crate::harness::h2::H2Client;
 use crate::harness::{PATIENCE, eventually};
 
 const RULES: &str = "routes: [{ name: all, match: { path: /* }, upstream: app }]\n";
@@ -155,6 +156,58 @@ async fn one_address_has_its_share_and_a_trusted_proxy_the_whole() {
     drop(kept);
     let gone = async || (gateway.metric("tollgate_connections").await == 0.0).then_some(());
     eventually("the end of all", PATIENCE, gone).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_before_http_has_the_time_of_a_head() {
+    let backend = Backend::ok().await;
+    let gateway = gateway(&backend, "proxy_protocol: [127.0.0.1/32], header_timeout: 300ms", "").await;
+    let mut silent = TcpStream::connect(gateway.address).await.unwrap();
+    silent.write_all(b"PROXY TCP4 203.0.113.1 ").await.unwrap();
+    assert_eq!(rest_of(&mut silent).await, "");
+    assert_eq!(gateway.metric("tollgate_malformed_requests_total{fault=\"opening_too_slow\"}").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_changes_what_the_next_connection_may_take() {
+    let backend = Backend::ok().await;
+    let gateway = gateway(&backend, "max_connections: 2, max_uri_bytes: 64", "").await;
+    let long = format!("/{}", "x".repeat(70));
+    let mut early = gateway.client().await;
+    assert_eq!(early.request("GET", "/").send().await.status, 200);
+    assert_eq!(get(gateway.address, &long).await.status, 414);
+    let text = std::fs::read_to_string(gateway.config()).unwrap();
+    replace(gateway.config(), &text.replace("max_connections: 2, max_uri_bytes: 64", "max_connections: 3"));
+    gateway.reloaded("ok", 2).await;
+    assert_eq!(early.request("GET", "/").send().await.status, 200, "what is open stays");
+    let mut others = Vec::new();
+    for _ in 0..2 {
+        let mut client = gateway.client().await;
+        assert_eq!(client.request("GET", &long).send().await.status, 200);
+        others.push(client);
+    }
+    let mut one_more = TcpStream::connect(gateway.address).await.unwrap();
+    assert!(rest_of(&mut one_more).await.starts_with("HTTP/1.1 503 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_held_to_the_same_sizes() {
+    let backend = Backend::ok().await;
+    let gateway = gateway(&backend, "max_uri_bytes: 64, max_headers: 4", "").await;
+    let mut client = H2Client::connect(gateway.address).await;
+    assert_eq!(client.get(&format!("/{}", "x".repeat(63))).await.status, 200);
+    assert_eq!(client.get(&format!("/{}", "x".repeat(64))).await.status, 414);
+    let request = (0..5).fold(client.request(http::Method::GET, "/"), |request, _| request.header("a", "b"));
+    assert_eq!(client.send(request, b"").await.unwrap().status, 431);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http_2_is_no_request_where_the_file_says_so() {
+    let backend = Backend::ok().await;
+    let gateway = gateway(&backend, "h2c: false", "").await;
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    assert!(rest_of(&mut stream).await.starts_with("HTTP/1.1 400 "));
 }
 
 #[tokio::test(flavor = "multi_thread")]

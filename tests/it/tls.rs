@@ -6,13 +6,15 @@ use http::{Method, StatusCode};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tollgate::clock::Clock;
 use tollgate::config::Environment;
 
 use crate::harness::backend::Backend;
 use crate::harness::client::Client;
 use crate::harness::gateway::{Gateway, replace};
-use crate::harness::h2::H2Client;
+use crate::harness::h2::{H2Client, in_time};
 use crate::harness::tls::{Authority, Issued, TlsClient, ask};
 
 const OPEN: &str = "routes: [{ name: r, match: { path: /* }, upstream: app }]";
@@ -65,6 +67,34 @@ impl Site {
         let stream = self.client().connect(self.gateway.address, name).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
+}
+
+#[tokio::test]
+async fn what_comes_within_is_checked_as_strictly() {
+    let backend = Backend::ok().await;
+    let listen = ONE_PAIR.replace("hsts: 365d", "header_timeout: 300ms");
+    let site = Site::start(&backend, &listen, OPEN).await;
+    for (raw, status) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ", "408"),
+    ] {
+        let mut stream = site.client().connect(site.gateway.address, "a.example").await.unwrap();
+        stream.write_all(raw.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        in_time(stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{raw:?}: {answer}");
+    }
+    let mut silent = TcpStream::connect(site.gateway.address).await.unwrap();
+    let mut rest = Vec::new();
+    in_time(silent.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"");
+    assert_eq!(site.gateway.metric("tollgate_connections_timed_out_total{awaited=\"head\"}").await, 1.0);
+    assert_eq!(backend.count(), 0);
 }
 
 #[tokio::test]

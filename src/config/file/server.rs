@@ -36,7 +36,7 @@ section! {
         default("20000") "max_connections" max_connections: Whole<1, 1_000_000>;
         /// The same of one address, or of one IPv6 network of 64 bits. Trusted proxies are not held to it.
         default("200") "max_connections_per_ip" max_connections_per_ip: Whole<1, 1_000_000>;
-        /// How long a whole request head may take, not each part of it.
+        /// How long a whole request head may take, not each part of it. A PROXY header and TLS before it have as long.
         default("10s") "header_timeout" header_timeout: Located<Span>;
         /// How long a connection is kept for a next request.
         default("60s") "idle_timeout" idle_timeout: Located<Span>;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 
 use crate::decision::ipset::IpSet;
+use crate::decision::listener::ClientLimits;
 use crate::tls::ServerTls;
 
 /// What a listener demands of a connection, and offers it. Each connection keeps the one that it came in by.
@@ -21,6 +22,8 @@ pub struct Entrance {
     pub redirect_port: Option<u16>,
     /// `Strict-Transport-Security` on every answer.
     pub hsts: Option<HeaderValue>,
+    /// How much of the gateway clients may hold that come in here.
+    pub limits: ClientLimits,
 }
 
 impl Entrance {

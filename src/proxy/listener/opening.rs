@@ -14,9 +14,6 @@ use super::proxy_protocol::{self, HEADER_MAX, HeaderFault, Said};
 use crate::proxy::link::{Link, Socket};
 use crate::tls;
 
-/// How long all of it may take.
-const DEADLINE: Duration = Duration::from_secs(10);
-
 /// A connection on which HTTP may begin.
 pub(super) struct Opened {
     pub(super) link: Link,
@@ -55,7 +52,7 @@ impl OpeningFault {
     }
 }
 
-/// Does what the entrance demands.
+/// Does what the entrance demands, in the time that a head has.
 pub(super) async fn open(
     tcp: TcpStream,
     peer: SocketAddr,
@@ -65,7 +62,8 @@ pub(super) async fn open(
     if entrance.tls.is_none() && !entrance.believes(peer) {
         return Ok(Opened { link: Link::Plain(socket), peer, client_cert: None });
     }
-    match tokio::time::timeout(DEADLINE, agree(socket, peer, entrance)).await {
+    let deadline = Duration::from_millis(entrance.limits.header_timeout.as_millis());
+    match tokio::time::timeout(deadline, agree(socket, peer, entrance)).await {
         Ok(opened) => opened,
         Err(_) => Err(OpeningFault::TooSlow),
     }
@@ -114,10 +112,23 @@ mod tests {
 
     use super::*;
     use crate::decision::ipset::IpSet;
+    use crate::decision::listener::ClientLimits;
+    use crate::decision::time::Span;
+
+    const LIMITS: ClientLimits = ClientLimits {
+        connections: 1,
+        connections_per_ip: 1,
+        header_timeout: Span::from_secs(10),
+        idle_timeout: Span::from_secs(60),
+        body_rate: 250,
+        header_fields: 100,
+        header_bytes: 32_768,
+        uri_bytes: 8192,
+    };
 
     fn entrance(speakers: &[&str]) -> Entrance {
         let speakers: IpSet = speakers.iter().map(|net| net.parse::<ipnet::IpNet>().unwrap()).collect();
-        Entrance { tls: None, h2c: true, speakers, redirect_port: None, hsts: None }
+        Entrance { tls: None, h2c: true, speakers, redirect_port: None, hsts: None, limits: LIMITS }
     }
 
     async fn pair() -> (TcpStream, TcpStream, SocketAddr) {
