@@ -113,7 +113,7 @@ impl Identifier {
 /// As operators see one value of this kind. Who attacks must be seen to be fought: addresses are
 /// shown in full.
 fn push_masked(masked: &mut String, kind: &str, value: &str) {
-    if kind == "ip" {
+    if matches!(kind, "ip" | "network") {
         masked.push_str(value);
         return;
     }
@@ -167,6 +167,7 @@ mod tests {
         check("user", "", "***");
         check("ip", "192.0.2.1", "192.0.2.1");
         check("ip", "2001:db8::/64", "2001:db8::/64");
+        check("network", "192.0.2.0/24", "192.0.2.0/24");
         check("header.x-client", "192.0.2.1", "1***");
     }
 
