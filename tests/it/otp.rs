@@ -6,6 +6,7 @@ mod limits;
 mod parallel;
 mod privacy;
 mod shared;
+mod story;
 
 use std::sync::{Arc, Mutex};
 
