@@ -41,7 +41,7 @@ const SECRET: &str = "a secret of the tests: 0123456789";
 fn sms(provider: &Backend) -> String {
     let url = provider.addr();
     format!(
-        "sms: {{ providers: [{{ name: gw, kind: http, request: {{ method: POST, url: \"http://{url}/send\", \
+        "sms: {{ providers: [{{ name: gw, kind: http, timeout: 30s, request: {{ method: POST, url: \"http://{url}/send\", \
          json: {{ to: \"{{{{ to }}}}\", text: \"{{{{ text }}}}\", report: \"{{{{ receipt_url }}}}\" }} }}, \
          success: {{ status: [200], id: /id }} }}] }}\n"
     )
