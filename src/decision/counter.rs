@@ -18,6 +18,7 @@ use smallvec::SmallVec;
 
 pub use self::attempts::{LEASE, UNDER_WAY_MAX};
 pub use self::packed::{Packed, Unreadable};
+pub use self::smooth::next_arrival;
 
 use self::attempts::Attempts;
 use self::keep::Keep;

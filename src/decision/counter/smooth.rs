@@ -44,6 +44,11 @@ pub(super) fn charge(quota: &Smooth, arrival_ns: Option<u64>, cost: u32, now: Ti
     }
 }
 
+/// The theoretical arrival time after one more, for whoever keeps the state himself; none if there is no room for one.
+pub fn next_arrival(quota: &Smooth, arrival_ns: Option<u64>, now: Timestamp) -> Option<u64> {
+    decide(quota, arrival_ns, 1, now).ok()
+}
+
 /// The next arrival time, or when to try again.
 fn decide(quota: &Smooth, arrival_ns: Option<u64>, cost: u32, now: Timestamp) -> Result<u64, Timestamp> {
     let state = Proposal { old: arrival_ns.map(Nanos::from), new: Cell::new(None) };

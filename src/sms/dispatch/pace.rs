@@ -1,15 +1,9 @@
 //! How many messages a provider is given in a time.
 
-use std::cell::Cell;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{NotKeyed, StateStore};
-use governor::{Quota, RateLimiter};
-
+use crate::decision::counter::next_arrival;
+use crate::decision::limit::Smooth;
 use crate::decision::rolling::Rolling;
 use crate::decision::time::{Span, Timestamp};
 use crate::sms::spec::Pace;
@@ -74,47 +68,9 @@ impl Window {
         if self.counted.sum(now) >= u64::from(self.max.get()) {
             return None;
         }
-        let one = Duration::from_millis(self.span.as_millis()) / self.max.get();
-        let quota = Quota::with_period(one)?.allow_burst(self.max);
-        let state = Proposal { old: self.arrival_ns.map(Nanos::from), new: Cell::new(None) };
-        // Made at time zero, so that arrival times count from the epoch.
-        let hand = HandClock(Cell::new(Nanos::from(0)));
-        let bucket: RateLimiter<NotKeyed, Proposal, HandClock, NoOpMiddleware<Nanos>> =
-            RateLimiter::new(quota, state, hand);
-        bucket.clock().0.set(Nanos::from(now.as_micros().saturating_mul(1000)));
-        bucket.check().ok()?;
-        bucket.into_state_store().new.get().map(|next| next.as_u64())
-    }
-}
-
-/// The state of a bucket, with the change that was not made yet: one window must not count what another refuses.
-struct Proposal {
-    old: Option<Nanos>,
-    new: Cell<Option<Nanos>>,
-}
-
-impl StateStore for Proposal {
-    type Key = NotKeyed;
-
-    fn measure_and_replace<T, F, E>(&self, _: &NotKeyed, f: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let (outcome, next) = f(self.old)?;
-        self.new.set(Some(next));
-        Ok(outcome)
-    }
-}
-
-/// A clock that shows what it was set to.
-#[derive(Clone, Debug)]
-struct HandClock(Cell<Nanos>);
-
-impl Clock for HandClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.get()
+        let one_ns = self.span.as_millis().saturating_mul(1_000_000) / u64::from(self.max.get());
+        let quota = Smooth { burst: self.max, replenish_one_ns: one_ns.max(1) };
+        next_arrival(&quota, self.arrival_ns, now)
     }
 }
 
