@@ -16,6 +16,7 @@ mod h2;
 mod head;
 mod link;
 mod listener;
+mod patience;
 mod request;
 mod respond;
 mod trace;
@@ -44,6 +45,7 @@ pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
 use self::account::Notes;
+use self::activity::Activity;
 use self::caps::Door;
 use self::context::{Admitted, Asked};
 use self::failure::{failure_kind, failure_status, is_own_fault, outcome_at_end};
@@ -133,10 +135,7 @@ impl Edge {
 
     /// Ready for [`Listeners::start`].
     pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
-        let mut proxy = http_proxy(conf, self);
-        proxy.h2_options = Some(h2::options());
-        proxy.server_options = Some(h2::server_options());
-        proxy
+        http_proxy(conf, self)
     }
 }
 
@@ -152,10 +151,7 @@ impl ProxyHttp for Edge {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
-        match wire::activity_of(session) {
-            Some(activity) => ctx.underway = Some(activity.begin()),
-            None => session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE)),
-        }
+        ctx.underway = wire::activity_of(session).map(Activity::begin);
         Ok(())
     }
 
@@ -165,11 +161,6 @@ impl ProxyHttp for Edge {
         }
         if let Some(notes) = ctx.notes.take() {
             self.tell(session, &notes, ctx);
-        }
-        if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
-            && let Some(connection) = wire::connection_of(session)
-        {
-            connection.resets.note(self.gateway.clock().now());
         }
     }
 

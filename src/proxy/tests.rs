@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use super::activity::Activity;
 use super::gate::Gate;
-use super::link::{Link, Protocol, Socket};
-use super::wire::{Connection, Wire};
+use super::link::{Link, Socket};
+use super::wire::{Connection, Guard, Wire};
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::config::{self, Environment};
@@ -182,7 +182,7 @@ impl Stage {
         let upstream =
             Upstream::resolve(&config.upstreams[0], &metrics, &SystemResolver, Before::Nothing, clock.now());
         let upstream = Arc::new(upstream.await.unwrap());
-        let limits = config.listen[0].limits;
+        let (limits, http2) = (config.listen[0].limits, config.listen[0].http2);
         let policies = Arc::new(Policies::new(config.rules, config.user, &metrics));
         let live = Arc::new(ArcSwap::from_pointee(Snapshot {
             policies,
@@ -204,15 +204,15 @@ impl Stage {
             redirect_port: None,
             hsts: None,
             limits,
+            http2,
         });
         tokio::spawn(async move {
             while let Ok((tcp, peer)) = listener.accept().await {
-                let (activity, plain) = (Arc::new(Activity::default()), Protocol::Http1);
-                let gate = Gate::new(plain, limits, activity, metrics.edge());
+                let gate = Gate::new(limits, Arc::new(Activity::default()), metrics.edge());
                 let connection = Connection::new(Arc::clone(&entrance), None);
                 let (proxy, stopped) = (Arc::clone(&proxy), stopped.clone());
                 let link = Link::Plain(Socket::new(tcp));
-                let wire = Wire::new(link, gate, peer, Arc::new(connection));
+                let wire = Wire::new(link, Guard::Http1(gate), peer, Arc::new(connection));
                 tokio::spawn(async move { proxy.process_new(Box::new(wire), &stopped).await });
             }
         });

@@ -19,12 +19,12 @@ use pingora::protocols::{
     UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 
 use super::activity::Activity;
 use super::gate::Gate;
-use super::h2;
-use super::link::{Link, Protocol};
+use super::h2::Pipe;
+use super::link::Link;
 use super::listener::Entrance;
 
 /// What is gathered before it is written, bytes.
@@ -33,8 +33,14 @@ const WRITE_BUFFER: usize = 4096;
 pub(super) struct Wire {
     tcp: BufWriter<Link>,
     digest: Arc<SocketDigest>,
-    gate: Gate,
+    guard: Guard,
     connection: Arc<Connection>,
+}
+
+/// What the bytes of a connection go through.
+pub(super) enum Guard {
+    Http1(Gate),
+    Http2(Pipe),
 }
 
 /// What is known of a connection as long as it lasts.
@@ -44,22 +50,21 @@ pub(super) struct Connection {
     pub(super) entrance: Arc<Entrance>,
     /// Whom the client's certificate names, which was verified.
     pub(super) client_cert: Option<Arc<str>>,
-    pub(super) resets: h2::Resets,
 }
 
 impl Connection {
     pub(super) fn new(entrance: Arc<Entrance>, client_cert: Option<Arc<str>>) -> Connection {
-        Connection { entrance, client_cert, resets: h2::Resets::default() }
+        Connection { entrance, client_cert }
     }
 }
 
 impl Wire {
-    pub(super) fn new(link: Link, gate: Gate, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
+    pub(super) fn new(link: Link, guard: Guard, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
         let digest = SocketDigest::from_raw_fd(link.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
-        Wire { tcp, digest: Arc::new(digest), gate, connection }
+        Wire { tcp, digest: Arc::new(digest), guard, connection }
     }
 }
 
@@ -81,10 +86,13 @@ pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
     connection_of(session).map(|connection| &*connection.entrance)
 }
 
-/// The activity of the connection that a request came by. One of HTTP/2 is looked after by Pingora.
+/// The activity of the connection that a request came by. One of HTTP/2 shares it with others.
 pub(super) fn activity_of(session: &Session) -> Option<&Arc<Activity>> {
     let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
-    Some(wire.gate.activity())
+    match &wire.guard {
+        Guard::Http1(gate) => Some(gate.activity()),
+        Guard::Http2(_) => None,
+    }
 }
 
 impl AsyncRead for Wire {
@@ -94,23 +102,36 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let wire = self.get_mut();
-        wire.gate.poll_read(&mut wire.tcp, cx, buf)
+        match &mut wire.guard {
+            Guard::Http1(gate) => gate.poll_read(&mut wire.tcp, cx, buf),
+            Guard::Http2(pipe) => pipe.poll_read(&mut wire.tcp, cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         let wire = self.get_mut();
-        wire.gate.poll_write(&mut wire.tcp, cx, buf)
+        match &mut wire.guard {
+            Guard::Http1(gate) => gate.poll_write(&mut wire.tcp, cx, buf),
+            Guard::Http2(pipe) => pipe.poll_write(&mut wire.tcp, cx, buf),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let wire = self.get_mut();
-        wire.gate.poll_flush(&mut wire.tcp, cx)
+        match &mut wire.guard {
+            Guard::Http1(gate) => gate.poll_flush(&mut wire.tcp, cx),
+            Guard::Http2(pipe) => pipe.poll_flush(&mut wire.tcp, cx),
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let wire = self.get_mut();
+        match &mut wire.guard {
+            Guard::Http1(_) => Pin::new(&mut wire.tcp).poll_shutdown(cx),
+            Guard::Http2(pipe) => pipe.poll_shutdown(&mut wire.tcp, cx),
+        }
     }
 
     fn poll_write_vectored(
@@ -119,7 +140,10 @@ impl AsyncWrite for Wire {
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let wire = self.get_mut();
-        wire.gate.poll_write_vectored(&mut wire.tcp, cx, bufs)
+        match &mut wire.guard {
+            Guard::Http1(gate) => gate.poll_write_vectored(&mut wire.tcp, cx, bufs),
+            Guard::Http2(pipe) => pipe.poll_write_vectored(&mut wire.tcp, cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -130,7 +154,11 @@ impl AsyncWrite for Wire {
 #[async_trait]
 impl Shutdown for Wire {
     async fn shutdown(&mut self) {
-        if let Err(error) = self.gate.end(&mut self.tcp).await {
+        let ended = match &mut self.guard {
+            Guard::Http1(gate) => gate.end(&mut self.tcp).await,
+            Guard::Http2(_) => self.tcp.shutdown().await,
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "the client was gone before the connection was shut down");
         }
     }
@@ -157,9 +185,9 @@ impl GetTimingDigest for Wire {
 impl GetProxyDigest for Wire {
     /// The only thing that Pingora hands on to the requests of HTTP/2 and that we can put something into.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        match self.gate.protocol() {
-            Protocol::Http1 => None,
-            Protocol::Http2 => {
+        match &self.guard {
+            Guard::Http1(_) => None,
+            Guard::Http2(_) => {
                 let unused = Box::new(ResponseHeader::from(http::Response::new(()).into_parts().0));
                 Some(Arc::new(ProxyDigest::new(unused, Some(Box::new(Arc::clone(&self.connection))))))
             }
@@ -169,9 +197,9 @@ impl GetProxyDigest for Wire {
 
 impl Ssl for Wire {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        match self.gate.protocol() {
-            Protocol::Http1 => Some(ALPN::H1),
-            Protocol::Http2 => Some(ALPN::H2),
+        match &self.guard {
+            Guard::Http1(_) => Some(ALPN::H1),
+            Guard::Http2(_) => Some(ALPN::H2),
         }
     }
 }
