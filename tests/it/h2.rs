@@ -1,5 +1,6 @@
 //! HTTP/2 from clients: by prior knowledge, all that holds for HTTP/1.1, and clients that break the rules.
 
+mod conformance;
 mod floods;
 mod limits;
 mod slow;
