@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
     CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, ORIGIN, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
     VARY,
 };
@@ -30,6 +30,8 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// Room for the fields of a refusal without CORS, and for the two that Pingora adds.
 const FIELDS: usize = 12;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Those of RFC 9110 and RFC 5789 that a backend may be asked by; which of them it takes, it says itself.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy",
 );
@@ -71,6 +73,10 @@ pub(super) async fn refuse(
             let retry_after_s = now.until(*retry_at).ceil_secs().max(1);
             fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             of_route(route.map(|index| rules.route(index)), refusal)
+        }
+        (Refusal::Method, route) => {
+            fields.insert(ALLOW, METHODS);
+            of_route(route, refusal)
         }
         (Refusal::Limited(_) | Refusal::Banned { .. }, None) => of_route(None, refusal),
         (
