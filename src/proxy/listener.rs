@@ -45,6 +45,8 @@ pub(super) fn fault_names() -> impl Iterator<Item = &'static str> {
 pub struct Listeners {
     proxy: Arc<HttpProxy<Edge>>,
     stop: watch::Sender<bool>,
+    /// Ends what has not got as far as HTTP.
+    cut: watch::Sender<bool>,
     /// Every connection holds a sender: the channel closes with the last of them.
     all_closed: mpsc::Receiver<()>,
 }
@@ -55,6 +57,7 @@ struct Shared {
     proxy: Arc<HttpProxy<Edge>>,
     door: Arc<Door>,
     stop: watch::Receiver<bool>,
+    cut: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
 }
 
@@ -69,22 +72,24 @@ impl Listeners {
         let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
         let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
+        let (cut, is_cut) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
         for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
-            let (stop, is_open) = (stopped.clone(), is_open.clone());
-            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, is_open };
+            let (stop, cut, is_open) = (stopped.clone(), is_cut.clone(), is_open.clone());
+            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, cut, is_open };
             tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
         }
-        Listeners { proxy, stop, all_closed }
+        Listeners { proxy, stop, cut, all_closed }
     }
 
     /// Stops accepting; from here on each answer is the last on its connection. Those without a request are closed
-    /// once `linger` is over: who has just been answered may be about to ask again.
+    /// once `linger` is over: who has just been accepted, or answered, may be about to ask.
     pub async fn close(&mut self, linger: Duration) {
         // Without receivers nothing is left to stop.
         let _ = self.stop.send(true);
         // Late or not, the others are closed now.
         let _ = tokio::time::timeout(linger, self.all_closed.recv()).await;
+        let _ = self.cut.send(true);
         self.proxy.http_cleanup().await;
     }
 
@@ -177,7 +182,7 @@ async fn serve(
     let opened = tokio::select! {
         biased;
         opened = open(tcp, peer, &entrance, |client| seat.count_for(client, &entrance.limits)) => opened,
-        _ = shared.stop.wait_for(|stopped| *stopped) => return,
+        _ = shared.cut.wait_for(|cut| *cut) => return,
     };
     let opened = match opened {
         Ok(opened) => opened,
@@ -202,7 +207,7 @@ fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
 
 /// Speaks HTTP on a connection, until it ends or its client has been too slow.
 async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, door, mut stop, is_open } = shared;
+    let Shared { proxy, door, stop, mut cut, is_open } = shared;
     let Opened { mut link, peer, client_cert } = opened;
     let limits = entrance.limits;
     let activity = Arc::new(Activity::default());
@@ -212,7 +217,7 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
-        let Some(protocol) = protocol_of(&mut link, &served, &mut stop).await else { return };
+        let Some(protocol) = protocol_of(&mut link, &served, &mut cut).await else { return };
         let _underway = match protocol {
             Protocol::Http1 => None,
             // Pingora ends it when it has no request; until then it counts as used.
@@ -255,7 +260,7 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
 async fn protocol_of(
     link: &mut Link,
     connection: &Connection,
-    stop: &mut watch::Receiver<bool>,
+    cut: &mut watch::Receiver<bool>,
 ) -> Option<Protocol> {
     if !connection.entrance.speaks_http2() {
         return Some(Protocol::Http1);
@@ -263,7 +268,7 @@ async fn protocol_of(
     let told = tokio::select! {
         biased;
         told = link.protocol() => told,
-        _ = stop.wait_for(|stopped| *stopped) => return None,
+        _ = cut.wait_for(|cut| *cut) => return None,
     };
     match told {
         Ok(protocol) => Some(protocol),
@@ -280,3 +285,6 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::{self, Environment};
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{KeyHash, KeyHasher};
+use crate::decision::listener::ClientLimits;
 use crate::decision::time::{Span, Timestamp};
 use crate::journal::{Journal, JournalSpec};
 use crate::store::{ScriptTime, Store};
@@ -157,8 +158,17 @@ async fn backend() -> SocketAddr {
     address
 }
 
-impl Stage {
-    async fn set() -> Stage {
+/// An edge in front of a backend.
+pub(super) struct Ready {
+    pub(super) edge: Edge,
+    pub(super) limits: ClientLimits,
+    metrics: Metrics,
+    hand: ManualClock,
+    folder: TempDir,
+}
+
+impl Ready {
+    pub(super) async fn made() -> Ready {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gateway.yaml");
         let backend = backend().await;
@@ -192,8 +202,16 @@ impl Stage {
         }));
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let access = Arc::new(AccessLog::new(metrics.access()));
+        let edge = Edge::new(gateway, live, access, &[3; 16]);
+        Ready { edge, limits, metrics, hand, folder }
+    }
+}
+
+impl Stage {
+    async fn set() -> Stage {
+        let Ready { edge, limits, metrics, hand, folder } = Ready::made().await;
         let conf = Arc::new(ServerConf { max_retries: 1, ..ServerConf::default() });
-        let proxy = Arc::new(http_proxy(&conf, Tripping(Edge::new(gateway, live, access, &[3; 16]))));
+        let proxy = Arc::new(http_proxy(&conf, Tripping(edge)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);

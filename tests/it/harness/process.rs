@@ -61,8 +61,13 @@ pub(crate) enum Signal {
 impl Process {
     /// Starts it without input, its output kept.
     pub(crate) fn start(command: &mut Command) -> Process {
+        Process::start_with(command, Stdio::null())
+    }
+
+    /// The same with an input.
+    pub(super) fn start_with(command: &mut Command, input: Stdio) -> Process {
         let program = command.get_program().to_owned();
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let spawned = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match spawned {
             Ok(child) => child,
             Err(error) => panic!("{} does not start ({error}): see build/install-deps.sh", program.display()),
@@ -70,6 +75,10 @@ impl Process {
         let stdout = Output::of(child.stdout.take().expect("a pipe"));
         let stderr = Output::of(child.stderr.take().expect("a pipe"));
         Process { child, stdout, stderr }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
