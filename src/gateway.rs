@@ -308,9 +308,9 @@ impl Gateway {
         if standing == Standing::Denied {
             return Err(Refusal::Denied);
         }
-        // Pingora refuses it, but not in lower case.
-        if *head.method == Method::CONNECT {
-            return Err(Refusal::Malformed { detail: "CONNECT is not supported.".into() });
+        // No backend is to open a way to elsewhere, or to say back what we told it of the client.
+        if matches!(*head.method, Method::CONNECT | Method::TRACE) {
+            return Err(Refusal::Method);
         }
         let path = seen.path.insert(NormalPath::parse(head.path)?);
         let preflight = preflight_method(&head);

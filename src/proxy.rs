@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
@@ -174,7 +174,8 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
-        if self.farewell.has_begun() {
+        // Behind a CONNECT comes what is no HTTP.
+        if self.farewell.has_begun() || session.req_header().method == Method::CONNECT {
             session.set_keepalive(None);
         }
         let snapshot = ctx.snapshot.insert(self.live.load_full());

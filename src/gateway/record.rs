@@ -67,6 +67,7 @@ impl Gateway {
             Refusal::Banned { until, key } => (CauseLabels::of_ban(key), Some(*until)),
             Refusal::Rejected { rule, .. } => (handles.reject_labels(*rule), None),
             Refusal::Malformed { .. }
+            | Refusal::Method
             | Refusal::UriTooLong
             | Refusal::Denied
             | Refusal::NoRoute
@@ -260,6 +261,7 @@ fn event_kind(refusal: &Refusal) -> Option<EventKind> {
         Refusal::Rejected { .. } => Some(EventKind::Rejected),
         Refusal::Denied => Some(EventKind::Denied),
         Refusal::Malformed { .. }
+        | Refusal::Method
         | Refusal::UriTooLong
         | Refusal::NoRoute
         | Refusal::BodyTimedOut
@@ -273,7 +275,7 @@ fn event_kind(refusal: &Refusal) -> Option<EventKind> {
 
 fn verdict_of(refusal: &Refusal) -> Verdict {
     match refusal {
-        Refusal::Malformed { .. } | Refusal::UriTooLong => Verdict::Malformed,
+        Refusal::Malformed { .. } | Refusal::Method | Refusal::UriTooLong => Verdict::Malformed,
         Refusal::Denied => Verdict::Denied,
         Refusal::Banned { .. } => Verdict::Blocked,
         Refusal::NoRoute => Verdict::NoRoute,

@@ -53,6 +53,8 @@ pub(super) fn options() -> H2Options {
 pub(super) fn server_options() -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(IDLE_MAX);
+    // It is the gateway that refuses them, in words of its own, and tells of it.
+    options.allow_connect_method_proxying = true;
     options
 }
 

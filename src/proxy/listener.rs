@@ -161,6 +161,8 @@ fn welcome(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: &S
         Ok(seat) => {
             tokio::spawn(serve(tcp, peer, entrance, seat, shared.clone()));
         }
+        // Who waits for a handshake could not read what is said in clear.
+        Err(full) if entrance.tls.is_some() => door.shut_out(peer.ip(), full),
         Err(full) => door.turn_away(&tcp, peer.ip(), full),
     }
 }
@@ -179,24 +181,22 @@ async fn serve(
     }
     let opened = tokio::select! {
         biased;
-        opened = open(tcp, peer, &entrance) => opened,
+        opened = open(tcp, peer, &entrance, |client| seat.count_for(client, &entrance.limits)) => opened,
         _ = shared.cut.wait_for(|cut| *cut) => return,
     };
     let opened = match opened {
         Ok(opened) => opened,
         Err(fault) => return refuse(peer, &fault, &shared.door),
     };
-    if entrance.believes(peer)
-        && let Err(full) = seat.count_for(opened.peer.ip(), &entrance.limits)
-    {
-        return shared.door.shut_out(opened.peer.ip(), full);
-    }
     converse(opened, entrance, shared).await;
 }
 
 fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
-    door.metrics().malformed(fault.label());
+    if let Some(label) = fault.label() {
+        door.metrics().malformed(label);
+    }
     match fault {
+        OpeningFault::TooMany(client, full) => door.shut_out(*client, *full),
         // Where a proxy does not say whom it speaks for, nobody is served: somebody has to see it.
         OpeningFault::Header(_) => door.tell_refused(peer.ip(), fault),
         OpeningFault::Tls(_) | OpeningFault::TooSlow | OpeningFault::Gone(_) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
     CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, ORIGIN, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
     VARY,
 };
@@ -30,9 +30,11 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 /// Room for the fields of a refusal without CORS, and for the two that Pingora adds.
 const FIELDS: usize = 12;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy",
-);
+/// Those of RFC 9110 and RFC 5789 that a backend may be asked by; which of them it takes, it says itself.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+/// What a page of another origin may read of a refusal, beside the id of its request.
+const EXPOSED: &str =
+    "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy";
 
 /// An answer of the gateway's own.
 struct Answer {
@@ -71,6 +73,10 @@ pub(super) async fn refuse(
             let retry_after_s = now.until(*retry_at).ceil_secs().max(1);
             fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             of_route(route.map(|index| rules.route(index)), refusal)
+        }
+        (Refusal::Method, route) => {
+            fields.insert(ALLOW, METHODS);
+            of_route(route, refusal)
         }
         (Refusal::Limited(_) | Refusal::Banned { .. }, None) => of_route(None, refusal),
         (
@@ -311,7 +317,7 @@ async fn write(
         }
         let cors = &snapshot.policies.rules.cors;
         if *cors != Cors::Nobody {
-            fields.extend(cors_headers(cors, headers.get(ORIGIN)));
+            fields.extend(cors_headers(cors, headers.get(ORIGIN), snapshot.trace.request_id.as_ref()));
         }
     }
     if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
@@ -358,6 +364,7 @@ async fn drain(session: &mut Session) {
 fn cors_headers(
     cors: &Cors,
     origin: Option<&HeaderValue>,
+    request_id: Option<&HeaderName>,
 ) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     let allowed = match (cors, origin) {
         (Cors::Nobody, _) | (_, None) => None,
@@ -375,7 +382,14 @@ fn cors_headers(
         Some((origin, credentials)) => (Some(origin), credentials),
         None => (None, None),
     };
-    let exposed = origin.is_some().then_some((ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED));
+    let exposed = origin.is_some().then(|| (ACCESS_CONTROL_EXPOSE_HEADERS, exposed(request_id)));
     let origin = origin.map(|origin| (ACCESS_CONTROL_ALLOW_ORIGIN, origin));
     origin.into_iter().chain(credentials).chain(exposed).chain(varies)
+}
+
+/// The id is shown to whom a page's error is told: it leads to the lines about the request.
+fn exposed(request_id: Option<&HeaderName>) -> HeaderValue {
+    let plain = HeaderValue::from_static(EXPOSED);
+    let Some(name) = request_id else { return plain };
+    HeaderValue::try_from([EXPOSED, ", ", name.as_str()].concat()).unwrap_or(plain)
 }

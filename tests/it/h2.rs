@@ -386,6 +386,9 @@ async fn requests_that_could_be_read_in_two_ways_reach_nobody() {
         (get[..3].to_vec(), Fate::Reset),
         (get[1..].to_vec(), Fate::Reset),
         (vec![(":method", "CONNECT"), (":authority", "h:443")], Fate::Answered(0)),
+        // Nobody was told that there is a protocol to ask for (RFC 8441 §3).
+        ([&[(":method", "CONNECT"), (":protocol", "websocket")], &get[1..]].concat(), Fate::Reset),
+        ([&[(":method", "CONNECT")], &get[1..]].concat(), Fate::Reset),
     ] {
         let mut stream = raw(&gateway).await;
         let block = frames::fields(&fields);
