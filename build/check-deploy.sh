@@ -26,7 +26,7 @@ if command -v promtool >/dev/null 2>&1; then
     check "what the alerts fire on" promtool test rules deploy/prometheus/alerts_test.yml
     check "what Prometheus scrapes" promtool check config deploy/prometheus/prometheus.yml
 else
-    skip "alert rules" "promtool (Debian's prometheus)"
+    skip "alert rules" "promtool (build/install-deps.sh test brings it)"
 fi
 
 if systemd-analyze --version >/dev/null 2>&1; then
@@ -35,10 +35,12 @@ if systemd-analyze --version >/dev/null 2>&1; then
     trap 'rm -rf "$unit_folder"' EXIT
     sed "s|^ExecStart=[^ ]*|ExecStart=$(command -v true)|" deploy/systemd/tollgate.service >"$unit_folder/tollgate.service"
     check "systemd unit" systemd-analyze verify "$unit_folder/tollgate.service"
+    cp deploy/systemd/tollgate.socket "$unit_folder"
+    check "systemd units with sockets" systemd-analyze verify "$unit_folder/tollgate.socket" "$unit_folder/tollgate.service"
     # Of 100; what is left is the network, which a gateway is for.
     check "systemd unit's exposure" systemd-analyze security --offline=true --no-pager --threshold=20 "$unit_folder/tollgate.service"
 else
-    skip "systemd unit" systemd-analyze
+    skip "systemd units" systemd-analyze
 fi
 
 if docker compose version >/dev/null 2>&1; then

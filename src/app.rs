@@ -1,5 +1,6 @@
 //! The composition root: the only place that names every adapter and puts them together.
 
+mod activation;
 mod bind;
 mod bound;
 mod chores;
@@ -48,6 +49,7 @@ use crate::proxy::{
 use crate::store::snapshot::Snapshots;
 use crate::telemetry::{AccessLog, Metrics};
 
+pub use self::activation::Activation;
 pub use self::bind::BindError;
 pub use self::data_dir::DataDirError;
 pub use self::handover::{HandoverError, Successor};
@@ -72,11 +74,13 @@ pub struct Outside {
     pub clock: Clock,
     /// Who knows the addresses of backends.
     pub resolver: Arc<dyn Resolver>,
+    /// Sockets that are open before the gateway is there.
+    pub activation: Activation,
 }
 
 impl From<Clock> for Outside {
     fn from(clock: Clock) -> Outside {
-        Outside { clock, resolver: Arc::new(SystemResolver) }
+        Outside { clock, resolver: Arc::new(SystemResolver), activation: Activation::default() }
     }
 }
 
@@ -191,11 +195,11 @@ impl App {
         outside: Outside,
         mut predecessor: Option<Predecessor>,
     ) -> Result<App, StartError> {
-        let Outside { clock, resolver } = outside;
+        let Outside { clock, resolver, activation } = outside;
         let Loaded { config, warnings, files } = loaded;
         warnings.iter().for_each(|warning| tracing::warn!("{}", warning.brief()));
         let inherited = predecessor.as_mut().map(Predecessor::sockets).unwrap_or_default();
-        let bound = Bound::of(&config, inherited)?;
+        let bound = Bound::of(&config, inherited, activation)?;
         let sockets = bound.copies()?;
         let Bound { listeners, addresses, admin_listener, admin_address } = bound;
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
@@ -283,9 +287,10 @@ impl App {
         }
     }
 
-    /// Is not ready for `drain.delay`, then stops accepting and lets requests in flight finish for at most
-    /// `drain.within`, or until `hurry` is there; whether all did. What was counted is on disk then, and another
-    /// gateway may have the folder.
+    /// Is not ready for `drain.delay`, then stops accepting and lets requests in flight, and those that were about to be
+    /// sent, finish for at most `drain.within`, or until `hurry` is there; whether all did. What was counted is on disk
+    /// then, and another gateway may have the folder. Whoever has come to a socket of the service manager by then
+    /// waits there for the next process.
     pub async fn stop(mut self, drain: Drain, hurry: impl Future<Output = ()>) -> bool {
         self.readiness.set(Phase::Draining);
         self.farewell.begin();
@@ -295,7 +300,7 @@ impl App {
         let drained = tokio::select! {
             drained = async {
                 tokio::time::sleep(drain.delay).await;
-                self.listeners.close(Duration::ZERO).await;
+                self.listeners.close(handover::LINGER).await;
                 self.listeners.finish(drain.within).await
             } => drained,
             () = hurry => false,

@@ -7,6 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::TcpListener;
 
+use super::activation::Activation;
 use super::handover::Inherited;
 
 const BACKLOG: i32 = 4096;
@@ -16,6 +17,11 @@ const BACKLOG: i32 = 4096;
 pub enum BindError {
     #[error("{address} ({key}) is in use by another program")]
     InUse { address: SocketAddr, key: &'static str },
+    #[error(
+        "{address} ({key}) is in use by {rival}, which the service manager opened as {name:?}: both must name the same \
+         address"
+    )]
+    InUseByManager { address: SocketAddr, key: &'static str, rival: SocketAddr, name: String },
     #[error("cannot listen on {address} ({key}): {reason}")]
     Refused { address: SocketAddr, key: &'static str, reason: io::Error },
     #[error("cannot tell which address is listened on: {0}")]
@@ -28,19 +34,24 @@ impl BindError {
     }
 }
 
-/// Listens on an address that the file names at `key`, or goes on where the process before this one did.
+/// Listens on an address that the file names at `key`: where the process before this one did, on a socket of the service
+/// manager, or on one of its own.
 pub(super) fn bind(
     address: SocketAddr,
     key: &'static str,
     inherited: &mut Inherited,
+    activation: &mut Activation,
 ) -> Result<TcpListener, BindError> {
-    let listening = match inherited.take(address) {
-        // It does not block: whoever bound it saw to that.
+    let listening = match inherited.take(address).or_else(|| activation.take(address)) {
+        // It does not block: whoever had it before saw to that.
         Some(listener) => TcpListener::from_std(listener),
         None => listen(address),
     };
-    listening.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::InUse { address, key },
+    listening.map_err(|error| match (error.kind(), activation.rival(address)) {
+        (io::ErrorKind::AddrInUse, Some((rival, name))) => {
+            BindError::InUseByManager { address, key, rival, name: name.to_owned() }
+        }
+        (io::ErrorKind::AddrInUse, None) => BindError::InUse { address, key },
         _ => BindError::Refused { address, key, reason: error },
     })
 }

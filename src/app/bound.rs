@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use tokio::net::TcpListener;
 
+use super::activation::Activation;
 use super::bind::{BindError, bind};
 use super::handover::Inherited;
 use crate::config::Config;
@@ -18,11 +19,18 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// What was inherited and is not in the file any more is closed.
-    pub(super) fn of(config: &Config, mut inherited: Inherited) -> Result<Bound, BindError> {
-        let listeners = config.listen.iter().map(|spec| bind(spec.address, "listen", &mut inherited));
+    /// What was inherited and is not in the file any more is closed; the service manager's are told, for it keeps them.
+    pub(super) fn of(
+        config: &Config,
+        mut inherited: Inherited,
+        mut activation: Activation,
+    ) -> Result<Bound, BindError> {
+        activation.tell_faults();
+        let mut bind = |address, key| bind(address, key, &mut inherited, &mut activation);
+        let listeners = config.listen.iter().map(|spec| bind(spec.address, "listen"));
         let listeners = listeners.collect::<Result<Vec<TcpListener>, BindError>>()?;
-        let admin_listener = bind(config.admin.address, "admin.address", &mut inherited)?;
+        let admin_listener = bind(config.admin.address, "admin.address")?;
+        activation.tell_left_over();
         let bound = |listener: &TcpListener| listener.local_addr().map_err(BindError::unknown);
         let addresses = listeners.iter().map(bound).collect::<Result<Vec<SocketAddr>, BindError>>()?;
         let admin_address = bound(&admin_listener)?;

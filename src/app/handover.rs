@@ -30,12 +30,12 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub(super) use self::predecessor::Predecessor;
-pub(super) use self::sockets::Inherited;
+pub(super) use self::sockets::{Inherited, SOCKETS_MAX};
 pub use self::successor::Successor;
 pub(super) use self::successor::{Offer, offer};
 
 /// How long a connection may be silent once nobody accepts any more, before it is closed: between two requests of a
-/// client that is busy, and no longer than newcomers can be kept waiting.
+/// client that is busy, and no longer than newcomers can be kept waiting. Also where no successor is there yet.
 pub(super) const LINGER: Duration = Duration::from_millis(500);
 /// How long codes that are being sent are waited for while newcomers wait; what becomes of later ones is not noted.
 pub(super) const CODES_PATIENCE: Duration = Duration::from_secs(2);

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::app::{self, App, News, ServiceManager, Source, StartError, Successor};
+use crate::app::{self, Activation, App, News, Outside, ServiceManager, Source, StartError, Successor};
 use crate::clock::Clock;
 use crate::config::{self, Environment, Loaded};
 use crate::telemetry::log;
@@ -24,9 +24,11 @@ pub(super) fn upgrade(path: &Path, environment: Environment) -> ExitCode {
 
 fn run<F, S>(path: &Path, environment: Environment, begin: F) -> ExitCode
 where
-    F: FnOnce(Source, Loaded, Clock) -> S,
+    F: FnOnce(Source, Loaded, Outside) -> S,
     S: Future<Output = Result<App, StartError>>,
 {
+    // Before anything else is opened, which might get the number of a socket that is promised and not there.
+    let activation = Activation::of_process(&environment);
     let source = Source::new(path, environment);
     let renewal = Renewal::of(path);
     let (loaded, runtime) = match prepare(&source) {
@@ -39,7 +41,7 @@ where
             Ok(signals) => signals,
             Err(code) => return code,
         };
-        match begin(source, loaded, Clock::system()).await {
+        match begin(source, loaded, Outside { activation, ..Clock::system().into() }).await {
             Ok(app) => {
                 let admin = app.admin_address();
                 tracing::info!(listen = ?app.addresses(), %admin, "the gateway is ready");
@@ -76,6 +78,10 @@ impl Renewal {
 
     fn spawn(&self) -> io::Result<u32> {
         let mut command = Command::new(&self.program);
+        // They speak of what this process was given.
+        Activation::VARIABLES.iter().for_each(|name| {
+            command.env_remove(name);
+        });
         let mut child = command.args(["run", "--upgrade", "--config"]).arg(&self.config).spawn()?;
         let pid = child.id();
         // One that fails is told while this one is still there; one that succeeds outlives it.

@@ -18,6 +18,8 @@ pub enum Refusal {
     Malformed {
         detail: Box<str>,
     },
+    /// Its method is none that a backend is asked by.
+    Method,
     /// Its path is longer than any that is looked at.
     UriTooLong,
     /// Its address is on the deny list.
@@ -61,6 +63,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Refusal::Malformed { .. } | Refusal::ClientGone => StatusCode::BAD_REQUEST,
+            Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
             Refusal::Denied => StatusCode::FORBIDDEN,
             Refusal::NoRoute => StatusCode::NOT_FOUND,
@@ -79,6 +82,7 @@ impl Refusal {
         match self {
             Refusal::Malformed { detail } | Refusal::Unsupported { detail } => detail,
             Refusal::Rejected { detail, .. } => detail,
+            Refusal::Method => "This method is not allowed.",
             Refusal::UriTooLong => "The path is too long.",
             Refusal::Denied => "Access from this address is denied.",
             Refusal::NoRoute => "Not found.",
@@ -94,7 +98,9 @@ impl Refusal {
     /// What clients of one-time codes tell it by: never changes, whatever the words beside it.
     pub fn code(&self) -> &'static str {
         match self {
-            Refusal::Malformed { .. } | Refusal::UriTooLong | Refusal::ClientGone => "invalid_request",
+            Refusal::Malformed { .. } | Refusal::Method | Refusal::UriTooLong | Refusal::ClientGone => {
+                "invalid_request"
+            }
             Refusal::Denied => "denied",
             Refusal::NoRoute => "not_found",
             Refusal::BodyTimedOut => "timeout",

@@ -15,7 +15,6 @@ use crate::decision::policy::Rules;
 use crate::decision::refusal::Refusal;
 use crate::decision::suspicion::Suspect;
 use crate::decision::time::Timestamp;
-use crate::decision::trace::TraceContext;
 use crate::decision::verdict::{Cause, Grounds, Permit};
 use crate::journal::{BlockId, EventKind, Reason};
 use crate::telemetry::{RefusalLine, Verdict};
@@ -67,6 +66,7 @@ impl Gateway {
             Refusal::Banned { until, key } => (CauseLabels::of_ban(key), Some(*until)),
             Refusal::Rejected { rule, .. } => (handles.reject_labels(*rule), None),
             Refusal::Malformed { .. }
+            | Refusal::Method
             | Refusal::UriTooLong
             | Refusal::Denied
             | Refusal::NoRoute
@@ -77,7 +77,6 @@ impl Gateway {
             | Refusal::Otp(_)
             | Refusal::ClientGone => (CauseLabels::default(), None),
         };
-        let trace = TraceContext::of(head.headers).map(|context| context.trace.text());
         let line = RefusalLine {
             route: handles.name(),
             verdict,
@@ -90,8 +89,8 @@ impl Gateway {
             client: seen.client.address,
             method: head.method.as_str(),
             path: head.path,
-            request_id: head.request_id(),
-            trace_id: trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
+            request_id: head.request_id,
+            trace: head.trace,
         };
         self.refusals.refused(&line, seen.decided_at);
         if let Some(kind) = event_kind(refusal) {
@@ -116,7 +115,7 @@ impl Gateway {
         let counted = limit.and_then(|limit| seen.plan.key_of(limit));
         let key = counted.unwrap_or_else(|| self.key_of_sender(seen));
         self.repeats.note(&self.journal, Alike { kind, key }, seen.decided_at, || {
-            let sender = Sender::of(seen.client.address, head.headers);
+            let sender = Sender::of(seen.client.address, &head);
             let mut event = self.event(kind, handles, &sender, seen.decided_at);
             match refusal {
                 Refusal::Limited(limited) => {
@@ -151,7 +150,7 @@ impl Gateway {
     ) -> Option<Timestamp> {
         let index = seen.route?;
         let route = policies.rules.route(index);
-        let sender = Sender::of(seen.client.address, head.headers);
+        let sender = Sender::of(seen.client.address, &head);
         for &began in &seen.began {
             let Some(key) = seen.plan.key_of(usize::from(began.limit)) else { continue };
             let counts_failures =
@@ -260,6 +259,7 @@ fn event_kind(refusal: &Refusal) -> Option<EventKind> {
         Refusal::Rejected { .. } => Some(EventKind::Rejected),
         Refusal::Denied => Some(EventKind::Denied),
         Refusal::Malformed { .. }
+        | Refusal::Method
         | Refusal::UriTooLong
         | Refusal::NoRoute
         | Refusal::BodyTimedOut
@@ -273,7 +273,7 @@ fn event_kind(refusal: &Refusal) -> Option<EventKind> {
 
 fn verdict_of(refusal: &Refusal) -> Verdict {
     match refusal {
-        Refusal::Malformed { .. } | Refusal::UriTooLong => Verdict::Malformed,
+        Refusal::Malformed { .. } | Refusal::Method | Refusal::UriTooLong => Verdict::Malformed,
         Refusal::Denied => Verdict::Denied,
         Refusal::Banned { .. } => Verdict::Blocked,
         Refusal::NoRoute => Verdict::NoRoute,

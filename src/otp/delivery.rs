@@ -12,7 +12,7 @@ use super::Otp;
 use super::card::{Card, Delivery};
 use super::keys::{self, Link, Subject};
 use super::phone::{Phone, prefix};
-use super::spec::Countries;
+use super::spec::{self, Countries};
 use super::wish::SendOrder;
 use crate::journal::{Event, EventKind, Identifier};
 use crate::sms::dispatch::{Delivered, Order, Try};
@@ -154,8 +154,7 @@ impl Otp {
     fn receipt_url(&self, provider: &str, order: &SendOrder, card: &Card, attempt: u8) -> Option<String> {
         let (url, path) = (self.public_url.as_ref()?, self.receipts.as_ref()?);
         let token = self.keys.link_token(&Link { slot: order.slot, nonce: card.nonce, attempt });
-        let path = path.replace("{provider}", provider).replace("{token}", &token);
-        Some(format!("{}{path}", url.to_string().trim_end_matches('/')))
+        Some(spec::receipt_url(url, path, provider, &token))
     }
 
     /// The country of a destination that was accepted before.

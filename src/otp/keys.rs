@@ -51,6 +51,8 @@ const SLOT_LEN: usize = 16;
 const NONCE_BYTES: usize = 8;
 /// 128 bits that nobody guesses.
 const LINK_TAG_LEN: usize = 16;
+/// Of a link as it is told, characters.
+pub(super) const LINK_TOKEN_LEN: usize = (4 * (SLOT_LEN + NONCE_BYTES + 1 + LINK_TAG_LEN)).div_ceil(3);
 
 impl Keys {
     pub(super) fn new(secret: &[u8]) -> Keys {
@@ -133,7 +135,7 @@ impl Keys {
         })
     }
 
-    /// The last part of the path that a provider reports to.
+    /// The last part of the path that a provider reports to: [`LINK_TOKEN_LEN`] characters.
     pub(super) fn link_token(&self, link: &Link) -> String {
         let mut bytes = place(link.slot, link.nonce).to_vec();
         bytes.push(link.attempt);
@@ -254,6 +256,7 @@ mod tests {
         let keys = Keys::new(b"a secret");
         let link = Link { slot: keys.slot("login", "+14155550123"), nonce: nonce(), attempt: 2 };
         let token = keys.link_token(&link);
+        assert_eq!(token.len(), LINK_TOKEN_LEN);
         assert_eq!(keys.read_link(&token), Some(link));
         assert_eq!(Keys::new(b"another").read_link(&token), None);
         let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();

@@ -5,6 +5,7 @@ use std::fmt;
 use phonenumber::country::Id as Region;
 use secrecy::SecretString;
 
+use super::keys::LINK_TOKEN_LEN;
 use crate::decision::time::Span;
 use crate::http_client::HttpUrl;
 use crate::sms::spec::ProviderSpec;
@@ -38,6 +39,17 @@ impl OtpSpec {
     pub fn provider_names(&self) -> impl Iterator<Item = &str> {
         self.providers.iter().chain(&self.mailers).map(|provider| &*provider.name)
     }
+}
+
+/// Where a provider is told to report. `path` is that of the receipts route.
+pub(super) fn receipt_url(public_url: &HttpUrl, path: &str, provider: &str, token: &str) -> String {
+    let path = path.replace("{provider}", provider).replace("{token}", token);
+    format!("{}{path}", public_url.to_string().trim_end_matches('/'))
+}
+
+/// How long it is, characters, whatever the message: no provider takes any length.
+pub fn receipt_url_len(public_url: &HttpUrl, path: &str, provider: &str) -> usize {
+    receipt_url(public_url, path, provider, &"x".repeat(LINK_TOKEN_LEN)).len()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -99,7 +99,7 @@ impl Door {
         if taken >= limits.connections { Err(Full::Connections) } else { Ok(seat) }
     }
 
-    /// A connection is one too many.
+    /// A connection is one too many, and ends without a word.
     pub(super) fn shut_out(&self, peer: IpAddr, full: Full) {
         self.metrics.shut_out(full.limit());
         self.log.refused(peer, full.limit(), self.clock.now());
@@ -110,7 +110,7 @@ impl Door {
         self.log.never_began(peer, reason, self.clock.now());
     }
 
-    /// Turns a connection away. What it is told is lost where the client waits for something else than plain HTTP.
+    /// Turns a connection of plain HTTP away, and says why.
     pub(super) fn turn_away(&self, tcp: &TcpStream, peer: IpAddr, full: Full) {
         self.shut_out(peer, full);
         if let Err(error) = tcp.try_write(FULL) {
@@ -140,14 +140,16 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.door.metrics.closed();
-        self.door.open.fetch_sub(1, Ordering::AcqRel);
-        let Some(ip) = self.ip else { return };
-        let mut by_ip = self.door.by_ip.lock();
-        match by_ip.get_mut(&ip) {
-            Some(of_ip) if *of_ip > 1 => *of_ip -= 1,
-            Some(_) | None => drop(by_ip.remove(&ip)),
+        if let Some(ip) = self.ip {
+            let mut by_ip = self.door.by_ip.lock();
+            match by_ip.get_mut(&ip) {
+                Some(of_ip) if *of_ip > 1 => *of_ip -= 1,
+                Some(_) | None => drop(by_ip.remove(&ip)),
+            }
         }
+        self.door.open.fetch_sub(1, Ordering::AcqRel);
+        // Last: where it is seen there is room.
+        self.door.metrics.closed();
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) fn fault_names() -> impl Iterator<Item = &'static str> {
 pub struct Listeners {
     proxy: Arc<HttpProxy<Edge>>,
     stop: watch::Sender<bool>,
+    /// Ends what has not got as far as HTTP.
+    cut: watch::Sender<bool>,
     /// Every connection holds a sender: the channel closes with the last of them.
     all_closed: mpsc::Receiver<()>,
 }
@@ -53,6 +55,7 @@ struct Shared {
     proxy: Arc<HttpProxy<Edge>>,
     door: Arc<Door>,
     stop: watch::Receiver<bool>,
+    cut: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
 }
 
@@ -67,22 +70,24 @@ impl Listeners {
         let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
         let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
+        let (cut, is_cut) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
         for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
-            let (stop, is_open) = (stopped.clone(), is_open.clone());
-            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, is_open };
+            let (stop, cut, is_open) = (stopped.clone(), is_cut.clone(), is_open.clone());
+            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, cut, is_open };
             tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
         }
-        Listeners { proxy, stop, all_closed }
+        Listeners { proxy, stop, cut, all_closed }
     }
 
     /// Stops accepting; from here on each answer is the last on its connection. Those without a request are closed
-    /// once `linger` is over: who has just been answered may be about to ask again.
+    /// once `linger` is over: who has just been accepted, or answered, may be about to ask.
     pub async fn close(&mut self, linger: Duration) {
         // Without receivers nothing is left to stop.
         let _ = self.stop.send(true);
         // Late or not, the others are closed now.
         let _ = tokio::time::timeout(linger, self.all_closed.recv()).await;
+        let _ = self.cut.send(true);
         self.proxy.http_cleanup().await;
     }
 
@@ -154,6 +159,8 @@ fn welcome(tcp: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>, shared: &S
         Ok(seat) => {
             tokio::spawn(serve(tcp, peer, entrance, seat, shared.clone()));
         }
+        // Who waits for a handshake could not read what is said in clear.
+        Err(full) if entrance.tls.is_some() => door.shut_out(peer.ip(), full),
         Err(full) => door.turn_away(&tcp, peer.ip(), full),
     }
 }
@@ -172,24 +179,22 @@ async fn serve(
     }
     let opened = tokio::select! {
         biased;
-        opened = open(tcp, peer, &entrance) => opened,
-        _ = shared.stop.wait_for(|stopped| *stopped) => return,
+        opened = open(tcp, peer, &entrance, |client| seat.count_for(client, &entrance.limits)) => opened,
+        _ = shared.cut.wait_for(|cut| *cut) => return,
     };
     let opened = match opened {
         Ok(opened) => opened,
         Err(fault) => return refuse(peer, &fault, &shared.door),
     };
-    if entrance.believes(peer)
-        && let Err(full) = seat.count_for(opened.peer.ip(), &entrance.limits)
-    {
-        return shared.door.shut_out(opened.peer.ip(), full);
-    }
     converse(opened, entrance, shared).await;
 }
 
 fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
-    door.metrics().malformed(fault.label());
+    if let Some(label) = fault.label() {
+        door.metrics().malformed(label);
+    }
     match fault {
+        OpeningFault::TooMany(client, full) => door.shut_out(*client, *full),
         // Where a proxy does not say whom it speaks for, nobody is served: somebody has to see it.
         OpeningFault::Header(_) => door.tell_refused(peer.ip(), fault),
         OpeningFault::Tls(_) | OpeningFault::TooSlow | OpeningFault::Gone(_) => {
@@ -200,12 +205,12 @@ fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
 
 /// Speaks HTTP on a connection, until it ends or its client has been too slow.
 async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, door, stop, is_open } = shared;
+    let Shared { proxy, door, stop, cut, is_open } = shared;
     let Opened { link, peer, client_cert } = opened;
     let limits = entrance.limits;
     let activity = Arc::new(Activity::default());
     let connection = Arc::new(Connection::new(entrance, client_cert));
-    let host = Host { proxy, metrics: door.metrics().clone(), activity: Arc::clone(&activity), stop };
+    let host = Host { proxy, metrics: door.metrics().clone(), activity: Arc::clone(&activity), stop, cut };
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
@@ -234,11 +239,16 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
 }
 
 /// Speaks with a client what it speaks.
-async fn speak(mut link: Link, peer: SocketAddr, connection: Arc<Connection>, mut host: Host) {
-    let Some(protocol) = protocol_of(&mut link, &connection, &mut host.stop).await else { return };
+async fn speak(
+    mut link: Link,
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+    mut host: Host<HttpProxy<Edge>>,
+) {
+    let Some(protocol) = protocol_of(&mut link, &connection, &mut host.cut).await else { return };
     match protocol {
         Protocol::Http1 => {
-            let Host { proxy, metrics, activity, stop } = host;
+            let Host { proxy, metrics, activity, stop, cut: _ } = host;
             let gate = Gate::new(connection.entrance.limits, activity, metrics);
             let wire = Wire::new(link, Guard::Http1(gate), peer, connection);
             let mut stream = proxy.process_new(Box::new(wire), &stop).await;
@@ -254,7 +264,7 @@ async fn speak(mut link: Link, peer: SocketAddr, connection: Arc<Connection>, mu
 async fn protocol_of(
     link: &mut Link,
     connection: &Connection,
-    stop: &mut watch::Receiver<bool>,
+    cut: &mut watch::Receiver<bool>,
 ) -> Option<Protocol> {
     if !connection.entrance.speaks_http2() {
         return Some(Protocol::Http1);
@@ -262,7 +272,7 @@ async fn protocol_of(
     let told = tokio::select! {
         biased;
         told = link.protocol() => told,
-        _ = stop.wait_for(|stopped| *stopped) => return None,
+        _ = cut.wait_for(|cut| *cut) => return None,
     };
     match told {
         Ok(protocol) => Some(protocol),
@@ -279,3 +289,6 @@ fn is_about_one_connection(error: &io::Error) -> bool {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,13 +4,16 @@
 //! refusal does. The peer's address is known from `accept`, so nobody asks the kernel again.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -19,13 +22,14 @@ use pingora::protocols::{
     UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 use super::activity::Activity;
 use super::gate::Gate;
 use super::h2::Pipe;
 use super::link::Link;
 use super::listener::Entrance;
+use super::own::Said;
 
 /// What is gathered before it is written, bytes.
 const WRITE_BUFFER: usize = 4096;
@@ -35,12 +39,22 @@ pub(super) struct Wire {
     digest: Arc<SocketDigest>,
     guard: Guard,
     connection: Arc<Connection>,
+    /// What we said that no write held yet.
+    said: Mutex<Option<Said>>,
+    leaving: Leaving,
 }
 
 /// What the bytes of a connection go through.
 pub(super) enum Guard {
     Http1(Gate),
     Http2(Pipe),
+}
+
+/// What is to be written before anything else.
+#[derive(Default)]
+struct Leaving {
+    bytes: Vec<u8>,
+    written: usize,
 }
 
 /// What is known of a connection as long as it lasts.
@@ -58,24 +72,121 @@ impl Connection {
     }
 }
 
+impl Guard {
+    fn poll_read(
+        &mut self,
+        tcp: &mut BufWriter<Link>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_read(tcp, cx, buf),
+            Guard::Http2(pipe) => pipe.poll_read(tcp, cx, buf),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        tcp: &mut BufWriter<Link>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_write(tcp, cx, bytes),
+            Guard::Http2(pipe) => pipe.poll_write(tcp, cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        tcp: &mut BufWriter<Link>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_write_vectored(tcp, cx, slices),
+            Guard::Http2(pipe) => pipe.poll_write_vectored(tcp, cx, slices),
+        }
+    }
+
+    fn poll_flush(&mut self, tcp: &mut BufWriter<Link>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_flush(tcp, cx),
+            Guard::Http2(pipe) => pipe.poll_flush(tcp, cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, tcp: &mut BufWriter<Link>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Guard::Http1(_) => Pin::new(tcp).poll_shutdown(cx),
+            Guard::Http2(pipe) => pipe.poll_shutdown(tcp, cx),
+        }
+    }
+}
+
 impl Wire {
     pub(super) fn new(link: Link, guard: Guard, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
         let digest = SocketDigest::from_raw_fd(link.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
-        Wire { tcp, digest: Arc::new(digest), guard, connection }
+        let (said, leaving) = (Mutex::default(), Leaving::default());
+        Wire { tcp, digest: Arc::new(digest), guard, connection, said, leaving }
+    }
+
+    /// Writes what was said and is to leave first.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(said) = self.said.get_mut().take_if(|said| matches!(said, Said::Answer(_)))
+            && let Said::Answer(answer) = said
+        {
+            self.leaving = Leaving { bytes: answer, written: 0 };
+        }
+        let Leaving { bytes, written } = &mut self.leaving;
+        while let Some(rest @ [_, ..]) = bytes.get(*written..) {
+            match ready!(self.guard.poll_write(&mut self.tcp, cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *written += count,
+            }
+        }
+        if *written > 0 {
+            self.leaving = Leaving::default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes in a head of Pingora's that fields of ours belong to. Whether it did.
+    fn join(&mut self, bytes: &[u8]) -> bool {
+        let said = self.said.get_mut();
+        let Some(joined) = said.as_ref().and_then(|said| said.joined_to(bytes)) else { return false };
+        *said = None;
+        self.leaving = Leaving { bytes: joined, written: 0 };
+        true
+    }
+}
+
+fn wire_of(session: &Session) -> Option<&Wire> {
+    session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()
+}
+
+/// Whether a request came by HTTP/1: then it has its connection for itself.
+pub(super) fn speaks_http1(session: &Session) -> bool {
+    wire_of(session).is_some()
+}
+
+/// Says something on the connection of a request of HTTP/1, in place of what was said and not written yet.
+pub(super) fn say(session: &Session, said: Said) {
+    if let Some(wire) = wire_of(session) {
+        *wire.said.lock() = Some(said);
     }
 }
 
 /// The connection that a request came by.
 pub(super) fn connection_of(session: &Session) -> Option<&Connection> {
-    let downstream = session.as_downstream();
-    match downstream.stream() {
-        Some(stream) => stream.as_any().downcast_ref::<Wire>().map(|wire| &*wire.connection),
+    match wire_of(session) {
+        Some(wire) => Some(&wire.connection),
         // A request of HTTP/2 has a stream of the connection, and of the connection nothing but this.
         None => {
-            let told = downstream.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?;
+            let told = session.as_downstream().digest()?.proxy_digest.as_ref()?.user_data.as_ref()?;
             told.downcast_ref::<Arc<Connection>>().map(|connection| &**connection)
         }
     }
@@ -88,8 +199,7 @@ pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
 
 /// The activity of the connection that a request came by. One of HTTP/2 shares it with others.
 pub(super) fn activity_of(session: &Session) -> Option<&Arc<Activity>> {
-    let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
-    match &wire.guard {
+    match &wire_of(session)?.guard {
         Guard::Http1(gate) => Some(gate.activity()),
         Guard::Http2(_) => None,
     }
@@ -102,48 +212,48 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let wire = self.get_mut();
-        match &mut wire.guard {
-            Guard::Http1(gate) => gate.poll_read(&mut wire.tcp, cx, buf),
-            Guard::Http2(pipe) => pipe.poll_read(&mut wire.tcp, cx, buf),
-        }
+        wire.guard.poll_read(&mut wire.tcp, cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         let wire = self.get_mut();
-        match &mut wire.guard {
-            Guard::Http1(gate) => gate.poll_write(&mut wire.tcp, cx, buf),
-            Guard::Http2(pipe) => pipe.poll_write(&mut wire.tcp, cx, buf),
+        ready!(wire.poll_leave(cx))?;
+        if !wire.join(buf) {
+            return wire.guard.poll_write(&mut wire.tcp, cx, buf);
+        }
+        // It is ours now; what does not fit leaves before what is written next.
+        match wire.poll_leave(cx) {
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(buf.len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let wire = self.get_mut();
-        match &mut wire.guard {
-            Guard::Http1(gate) => gate.poll_flush(&mut wire.tcp, cx),
-            Guard::Http2(pipe) => pipe.poll_flush(&mut wire.tcp, cx),
-        }
+        ready!(wire.poll_leave(cx))?;
+        wire.guard.poll_flush(&mut wire.tcp, cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let wire = self.get_mut();
-        match &mut wire.guard {
-            Guard::Http1(_) => Pin::new(&mut wire.tcp).poll_shutdown(cx),
-            Guard::Http2(pipe) => pipe.poll_shutdown(&mut wire.tcp, cx),
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        ready!(self.poll_leave(cx))?;
+        let Wire { guard, tcp, .. } = &mut *self;
+        guard.poll_shutdown(tcp, cx)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        let wire = self.get_mut();
-        match &mut wire.guard {
-            Guard::Http1(gate) => gate.poll_write_vectored(&mut wire.tcp, cx, bufs),
-            Guard::Http2(pipe) => pipe.poll_write_vectored(&mut wire.tcp, cx, bufs),
+        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+        if self.said.get_mut().is_some() {
+            return self.poll_write(cx, first);
         }
+        let wire = self.get_mut();
+        ready!(wire.poll_leave(cx))?;
+        wire.guard.poll_write_vectored(&mut wire.tcp, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,9 +264,16 @@ impl AsyncWrite for Wire {
 #[async_trait]
 impl Shutdown for Wire {
     async fn shutdown(&mut self) {
-        let ended = match &mut self.guard {
-            Guard::Http1(gate) => gate.end(&mut self.tcp).await,
-            Guard::Http2(_) => self.tcp.shutdown().await,
+        let left = poll_fn(|cx| self.poll_leave(cx)).await;
+        let ended = match left {
+            Ok(()) => {
+                let Wire { guard, tcp, .. } = self;
+                match guard {
+                    Guard::Http1(gate) => gate.end(tcp).await,
+                    Guard::Http2(pipe) => poll_fn(|cx| pipe.poll_shutdown(tcp, cx)).await,
+                }
+            }
+            Err(error) => Err(error),
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "the client was gone before the connection was shut down");

@@ -111,6 +111,26 @@ impl Kind {
             Kind::Resend(_) => "resend",
         }
     }
+
+    /// The longest URL that it can be told to report to, characters; none where no bound is known.
+    pub fn receipt_url_max(&self) -> Option<usize> {
+        match self {
+            Kind::Vonage(_) => Some(VonageSpec::CALLBACK_MAX),
+            Kind::Twilio(_)
+            | Kind::AwsSns(_)
+            | Kind::MessageBird(_)
+            | Kind::Plivo(_)
+            | Kind::Sinch(_)
+            | Kind::Http(_)
+            | Kind::Console
+            | Kind::Smtp(_)
+            | Kind::SendGrid(_)
+            | Kind::Mailgun(_)
+            | Kind::Postmark(_)
+            | Kind::Ses(_)
+            | Kind::Resend(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +171,11 @@ pub struct VonageSpec {
     /// Checks receipts: those without a signature by it are not believed. Without it receipts are believed by their path alone.
     pub signature_secret: Option<SecretString>,
     pub from: Box<str>,
+}
+
+impl VonageSpec {
+    /// What `callback` may be, characters.
+    pub const CALLBACK_MAX: usize = 100;
 }
 
 #[derive(Clone, Debug)]

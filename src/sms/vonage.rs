@@ -27,8 +27,6 @@ use crate::http_client::{HttpClient, HttpUrl};
 /// What `ttl` may be, milliseconds.
 const TTL_MIN_MS: u128 = 20_000;
 const TTL_MAX_MS: u128 = 604_800_000;
-/// What `callback` may be, characters.
-const CALLBACK_MAX: usize = 100;
 /// In which all amounts are.
 const CURRENCY: &str = "EUR";
 
@@ -83,7 +81,7 @@ impl Vonage {
         form.push("ttl", &ttl_ms.to_string());
         form.push("client-ref", message.reference);
         // One that is too long would have the whole message refused; the account's own URL is called then, if it has one.
-        if let Some(url) = message.receipt_url.filter(|url| url.len() <= CALLBACK_MAX) {
+        if let Some(url) = message.receipt_url.filter(|url| url.len() <= VonageSpec::CALLBACK_MAX) {
             form.push("callback", url);
         }
         form

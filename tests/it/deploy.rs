@@ -257,3 +257,13 @@ fn pods_are_found_by_the_service_and_the_budget_and_may_do_nothing_else() {
     assert!(manifests("Secret").is_empty(), "secrets are named, never written down");
     assert_eq!(container["envFrom"][0]["secretRef"]["name"], "tollgate");
 }
+
+#[test]
+fn systemd_opens_the_sockets_that_the_shipped_file_names() {
+    let unit = text("deploy/systemd/tollgate.socket");
+    let opened = unit.lines().filter_map(|line| line.strip_prefix("ListenStream="));
+    let opened: Vec<SocketAddr> = opened.map(|address| address.parse().unwrap()).collect();
+    let shipped = config::load(&project().join("gateway.yaml"), &Environment::empty()).unwrap().config;
+    let named: Vec<SocketAddr> = shipped.listen.iter().map(|spec| spec.address).collect();
+    assert_eq!(opened, [named, vec![shipped.admin.address]].concat());
+}

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tollgate::clock::Clock;
@@ -145,18 +146,24 @@ async fn nobody_else_is_believed() {
     assert_eq!(backend.received()[0].headers.get("x-forwarded-for"), Some("127.0.0.2"));
 }
 
-#[tokio::test]
-async fn it_comes_before_tls() {
-    let backend = Backend::ok().await;
+/// With TLS behind the header, and these keys of the listener.
+async fn https(backend: &Backend, more: &str, rules: &str) -> (Gateway, Authority, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new();
     authority.issue(&["a.example"], "a").write(folder.path(), "a");
     let config = folder.path().join("gateway.yaml");
-    let listen = "127.0.0.1:0, proxy_protocol: [127.0.0.1/32], tls: { cert: a.pem, key: a.key } }]";
-    let text = format!("{}{TWO}", preamble(backend.addr()).replacen("127.0.0.1:0 }]", listen, 1));
+    let listen =
+        format!("127.0.0.1:0, proxy_protocol: [127.0.0.1/32], {more} tls: {{ cert: a.pem, key: a.key }} }}]");
+    let text = format!("{}{rules}", preamble(backend.addr()).replacen("127.0.0.1:0 }]", &listen, 1));
     std::fs::write(&config, text).unwrap();
     let gateway = Gateway::from_file(&config, Environment::empty(), Clock::system()).await.unwrap();
+    (gateway, authority, folder)
+}
 
+#[tokio::test]
+async fn it_comes_before_tls() {
+    let backend = Backend::ok().await;
+    let (gateway, authority, _folder) = https(&backend, "", TWO).await;
     let client = TlsClient::of(&authority);
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     stream.write_all(&line("203.0.113.8")).await.unwrap();
@@ -194,4 +201,45 @@ async fn connections_are_capped_by_whom_a_peer_speaks_for() {
     assert_eq!(status(&gateway, &line("203.0.113.3")).await, Some(200));
     assert_eq!(status(&gateway, b"").await, None);
     assert_eq!(gateway.metric("tollgate_malformed_requests_total{fault=\"proxy_header\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn who_has_its_connections_is_told_apart_before_tls() {
+    let backend = Backend::ok().await;
+    let (gateway, authority, _folder) = https(&backend, "max_connections_per_ip: 1,", OPEN).await;
+    let connections = "tollgate_connections";
+    let said = async |client: &str, more: &[u8]| {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(&[&line(client), more].concat()).await.unwrap();
+        stream
+    };
+    let ask_of = async |client: &str| {
+        let stream = said(client, b"").await;
+        let stream = TlsClient::of(&authority).asking_for(&["h2"]).over(stream, "a.example").await.unwrap();
+        let mut client = H2Client::over(stream, "https", "a.example").await.unwrap();
+        assert_eq!(client.get("/").await.status, 200);
+        client
+    };
+    // A handshake that fails gives the place back.
+    for _ in 0..3 {
+        let _ended = in_time(said("203.0.113.1", b"no handshake").await.read_to_end(&mut Vec::new())).await;
+        gateway.reaches(connections, 0.0).await;
+    }
+    let mut first = ask_of("203.0.113.1").await;
+    let _other = ask_of("203.0.113.2").await;
+    // Nothing of a handshake was sent, and nothing is waited for.
+    let mut rest = Vec::new();
+    in_time(said("203.0.113.1", b"").await.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest, b"");
+    gateway.reaches(connections, 2.0).await;
+    let refused = "tollgate_connections_refused_total{limit=\"max_connections_per_ip\"}";
+    assert_eq!(gateway.metric(refused).await, 1.0);
+    for (fault, count) in [("tls", 3.0), ("opening_too_slow", 0.0), ("gone", 0.0)] {
+        let faults = format!("tollgate_malformed_requests_total{{fault=\"{fault}\"}}");
+        assert_eq!(gateway.metric(&faults).await, count, "{fault}");
+    }
+    assert_eq!(first.get("/").await.status, 200);
+    drop(first);
+    gateway.reaches(connections, 1.0).await;
+    ask_of("203.0.113.1").await;
 }

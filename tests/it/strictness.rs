@@ -11,7 +11,9 @@ use tokio::time::timeout;
 use self::table::Fate::{Passed, Refused};
 use self::table::TABLE;
 use crate::harness::backend::{Backend, Received};
+use crate::harness::client::Client;
 use crate::harness::gateway::Gateway;
+use crate::harness::h2::{H2Client, in_time, whole};
 use crate::harness::{PATIENCE, eventually};
 
 const RULES: &str = r#"
@@ -151,4 +153,45 @@ async fn what_is_refused_is_so_however_it_comes_and_whatever_follows() {
         }
     }
     assert_eq!(backend.count(), 0);
+}
+
+/// A way to elsewhere, and an answer that says back what the backend was told.
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_that_no_backend_is_asked_by_are_refused_in_words_of_our_own() {
+    let told = serde_json::json!({ "detail": "This method is not allowed." });
+    let backend = Backend::ok().await;
+    let rules = format!("{RULES}access: {{ deny: [127.0.0.9] }}\n");
+    let gateway = Gateway::start(&backend, &rules).await;
+    for (method, target, ends) in [
+        ("CONNECT", "h:443", true),
+        ("TRACE", "/", false),
+        ("trace", "/frank", false),
+        ("connect", "/frank", false),
+    ] {
+        let mut client = gateway.client().await;
+        let answer = client.request(method, target).header("host", "h").send().await;
+        assert_eq!((answer.status, answer.json()), (405, told.clone()), "{method}");
+        assert!(answer.headers.get("allow").is_some_and(|allow| allow.contains("POST")), "{method}");
+        assert!(answer.headers.get("x-request-id").is_some(), "{method}");
+        assert_eq!(answer.connection_closed, ends, "{method}");
+    }
+    let mut h2 = H2Client::connect(gateway.address).await;
+    let way = http::Request::builder().method(http::Method::CONNECT).uri("h:443");
+    let (answer, mut tunnel) = h2.open(way, false).await.unwrap();
+    let answer = whole(in_time(answer).await.unwrap()).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.text()), (405, told.to_string().as_str()));
+    assert!(answer.header("allow").is_some_and(|allow| allow.contains("POST")));
+    // Nobody takes it any more.
+    let _refused = tunnel.send_data(SMUGGLED.into(), true);
+    let trace = h2.request(http::Method::TRACE, "/");
+    assert_eq!(h2.send(trace, b"").await.unwrap().status, 405);
+    // The connection is good for requests, and those of other methods are nobody's business but the backend's.
+    let other = h2.request(http::Method::from_bytes(b"PROPFIND").unwrap(), "/frank");
+    assert_eq!(h2.send(other, b"").await.unwrap().status, 200);
+    assert_eq!(backend.count(), 1);
+    assert_eq!(gateway.metric("tollgate_requests_total{route=\"-\",verdict=\"malformed\"}").await, 6.0);
+    // Who is denied everything is told so.
+    let mut denied = Client::connect_from([127, 0, 0, 9].into(), gateway.address).await;
+    let answer = denied.request("CONNECT", "h:443").header("host", "h").send().await;
+    assert_eq!((answer.status, answer.connection_closed), (403, true));
 }

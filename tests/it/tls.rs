@@ -1,5 +1,6 @@
 //! HTTPS: what is agreed on, which certificate is shown, files that change, clients that show certificates.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use http::{Method, StatusCode};
@@ -7,7 +8,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ProtocolVersion, SupportedProtocolVersion};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tollgate::clock::Clock;
 use tollgate::config::Environment;
 
@@ -358,4 +359,60 @@ async fn all_but_the_address_of_a_listener_changes_without_a_restart() {
     replace(site.gateway.config(), &text);
     site.gateway.reloaded("ok", 3).await;
     assert_eq!(Client::connect(site.gateway.address).await.request("GET", "/").send().await.status, 200);
+}
+
+async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+    in_time(socket.connect(to)).await.unwrap()
+}
+
+/// Nothing comes, and then the end: what is not for a client of TLS to read is not said to it.
+async fn is_closed_without_a_word(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    in_time(stream.read_to_end(&mut rest)).await.unwrap();
+    assert_eq!(rest.escape_ascii().to_string(), "");
+}
+
+#[tokio::test]
+async fn who_finds_no_room_costs_no_handshake_and_a_failed_one_takes_none() {
+    let backend = Backend::ok().await;
+    let listen = ONE_PAIR.replace("hsts: 365d", "max_connections: 3, max_connections_per_ip: 2");
+    let site = Site::start(&backend, &listen, OPEN).await;
+    let connections = "tollgate_connections";
+    let refused = |limit: &str| format!("tollgate_connections_refused_total{{limit=\"{limit}\"}}");
+    for _ in 0..5 {
+        let mut no_tls = connect_from(1, site.gateway.address).await;
+        no_tls.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        // An alert, and the end.
+        let _ended = in_time(no_tls.read_to_end(&mut Vec::new())).await;
+        site.gateway.reaches(connections, 0.0).await;
+    }
+    let mut kept = Vec::new();
+    for last in [1, 1, 2] {
+        let stream = connect_from(last, site.gateway.address).await;
+        let stream = site.client().asking_for(&["h2"]).over(stream, "a.example").await.unwrap();
+        let mut client = H2Client::over(stream, "https", "a.example").await.unwrap();
+        assert_eq!(client.get("/").await.status, StatusCode::OK);
+        kept.push(client);
+    }
+    assert_eq!(site.gateway.metric(connections).await, 3.0);
+    // Of those here nobody has sent anything.
+    is_closed_without_a_word(connect_from(3, site.gateway.address).await).await;
+    let one_more = connect_from(3, site.gateway.address).await;
+    assert!(site.client().over(one_more, "a.example").await.is_err());
+    assert_eq!(site.gateway.metric(&refused("max_connections")).await, 2.0);
+    drop(kept.pop());
+    site.gateway.reaches(connections, 2.0).await;
+    is_closed_without_a_word(connect_from(1, site.gateway.address).await).await;
+    assert_eq!(site.gateway.metric(&refused("max_connections_per_ip")).await, 1.0);
+    // A handshake under way has its place.
+    let silent = connect_from(2, site.gateway.address).await;
+    site.gateway.reaches(connections, 3.0).await;
+    is_closed_without_a_word(connect_from(3, site.gateway.address).await).await;
+    drop(silent);
+    site.gateway.reaches(connections, 2.0).await;
+    let stream = connect_from(3, site.gateway.address).await;
+    assert!(site.client().over(stream, "a.example").await.is_ok());
+    assert_eq!(site.gateway.metric("tollgate_malformed_requests_total{fault=\"tls\"}").await, 6.0);
 }

@@ -54,6 +54,13 @@ impl Stage {
         (answer, if received.len() > before { received.pop() } else { None })
     }
 
+    /// Whether a page of another origin may read this field of a refusal.
+    async fn exposes(&self, name: &str) -> bool {
+        let (answer, _) = self.get(STRANGER, "/a%zz", &[("Origin", "https://a.example")]).await;
+        let exposed = answer.headers.get("access-control-expose-headers").unwrap();
+        exposed.split(", ").any(|field| field.eq_ignore_ascii_case(name))
+    }
+
     async fn forwarded(&self, local: [u8; 4], headers: &[(&str, &str)]) -> (Answer, Received) {
         let (answer, received) = self.get(local, "/x", headers).await;
         assert_eq!(answer.status, 200, "{headers:?}");
@@ -172,7 +179,9 @@ async fn what_is_counted_by_is_the_id_that_the_backend_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_can_be_left_to_others_and_the_header_can_have_another_name() {
-    let stage = Stage::set("events: { request_id_header: off, traceparent: pass }\n").await;
+    let cors = "responses: { cors: { origins: [\"*\"] } }\n";
+    let stage = Stage::set(&format!("events: {{ request_id_header: off, traceparent: pass }}\n{cors}")).await;
+    assert!(!stage.exposes("x-request-id").await && stage.exposes("retry-after").await);
     let (answer, got) = stage.forwarded(STRANGER, &[("X-Request-Id", "mine"), ("Traceparent", SENT)]).await;
     assert_eq!(answer.headers.get("x-request-id"), None);
     assert_eq!(got.headers.get("x-request-id"), Some("mine"));
@@ -180,7 +189,8 @@ async fn both_can_be_left_to_others_and_the_header_can_have_another_name() {
     let (_, got) = stage.forwarded(STRANGER, &[]).await;
     assert_eq!((got.headers.get("traceparent"), got.headers.get("x-request-id")), (None, None));
 
-    let stage = Stage::set("events: { request_id_header: X-Correlation-Id }\n").await;
+    let stage = Stage::set(&format!("events: {{ request_id_header: X-Correlation-Id }}\n{cors}")).await;
+    assert!(!stage.exposes("x-request-id").await && stage.exposes("x-correlation-id").await);
     let (answer, got) = stage.forwarded(STRANGER, &[("X-Request-Id", "mine")]).await;
     assert_eq!(got.headers.get("x-request-id"), Some("mine"));
     assert_eq!(answer.headers.get("x-correlation-id"), got.headers.get("x-correlation-id"));

@@ -1,6 +1,8 @@
 //! Deploys: a new process takes over without a failed request or a forgotten count, an old one takes its leave in an
 //! orderly way, and whoever looks after the service is told.
 
+mod activation;
+
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
@@ -21,7 +23,7 @@ const RULES: &str = "routes:
   - { name: all, match: { path: /* }, upstream: app, limits: [{ key: ip, windows: { w: 1000000/day } }] }
 ";
 
-/// Clients that ask without end, each by one connection for as long as it is kept.
+/// Clients that ask without end: half of them by one connection for as long as it is kept, half by one a request.
 struct Load {
     stop: watch::Sender<bool>,
     clients: JoinSet<Asked>,
@@ -42,10 +44,18 @@ enum Loss {
     Happens,
 }
 
+/// What a client does with a connection that was left open.
+#[derive(Clone, Copy)]
+enum Manner {
+    Keeps,
+    ComesAnew,
+}
+
 impl Load {
     fn start(address: SocketAddr, clients: usize, loss: Loss) -> Load {
         let (stop, stopped) = watch::channel(false);
-        let clients = (0..clients).map(|_| ask(address, stopped.clone(), loss)).collect();
+        let manners = [Manner::Keeps, Manner::ComesAnew].into_iter().cycle().take(clients);
+        let clients = manners.map(|manner| ask(address, stopped.clone(), manner, loss)).collect();
         Load { stop, clients }
     }
 
@@ -56,7 +66,7 @@ impl Load {
     }
 }
 
-async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, loss: Loss) -> Asked {
+async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, manner: Manner, loss: Loss) -> Asked {
     let mut asked = Asked::default();
     let mut kept: Option<Client> = None;
     while !*stopped.borrow() {
@@ -74,7 +84,10 @@ async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, loss: Loss) ->
             Ok(answer) => {
                 assert_eq!(answer.status, 200, "{}", answer.text());
                 asked.answered += 1;
-                kept = (!answer.connection_closed).then_some(client);
+                kept = match manner {
+                    Manner::Keeps => (!answer.connection_closed).then_some(client),
+                    Manner::ComesAnew => None,
+                };
             }
             Err(error) => {
                 assert!(matches!(loss, Loss::Happens), "no answer: {error}");

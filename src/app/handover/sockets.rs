@@ -13,7 +13,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 /// More listeners than anybody writes down, and fewer than the kernel takes in one message.
-const SOCKETS_MAX: usize = 64;
+pub(in crate::app) const SOCKETS_MAX: usize = 64;
 const SPACE: usize = rustix::cmsg_space!(ScmRights(SOCKETS_MAX));
 
 /// What the process before this one listened on.

@@ -10,7 +10,9 @@ use crate::config::reader::{Notation, Scalar};
 use crate::config::section::nearest;
 use crate::decision::answer::Template;
 
-const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// Requests of these are refused before a route is looked for.
+const REFUSED: [&str; 2] = ["CONNECT", "TRACE"];
 
 impl Scalar for Method {
     const EXPECTED: &'static str = "an HTTP method such as POST";
@@ -18,6 +20,10 @@ impl Scalar for Method {
     fn parse(text: &str) -> Result<Method, Wrong> {
         let wrong = || Wrong::new(format!("`{}` is not an HTTP method", shortened(text)));
         let upper = text.to_ascii_uppercase();
+        if REFUSED.contains(&upper.as_str()) {
+            let refused = Wrong::new(format!("the gateway asks no server by `{upper}`"));
+            return Err(refused.write("remove it, or write another method"));
+        }
         if METHODS.contains(&upper.as_str()) && upper != text {
             return Err(wrong().write(format!("methods are written in capitals: {upper}")));
         }
@@ -32,7 +38,8 @@ impl Scalar for Method {
     }
 
     fn own_schema() -> Json {
-        json!({ "type": "string", "pattern": "^[A-Z-]{1,32}$", "examples": METHODS })
+        let refused = json!({ "enum": REFUSED });
+        json!({ "type": "string", "pattern": "^[A-Z-]{1,32}$", "not": refused, "examples": METHODS })
     }
 }
 
@@ -287,6 +294,9 @@ mod tests {
         assert_eq!(fix("post"), "methods are written in capitals: POST");
         assert_eq!(fix("PSOT"), "did you mean `POST`?");
         assert_eq!(fix("GET POST"), "write GET, POST, PUT, PATCH, DELETE, …");
+        for method in ["TRACE", "CONNECT", "connect"] {
+            assert_eq!(fix(method), "remove it, or write another method");
+        }
     }
 
     #[test]

@@ -14,14 +14,12 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
 use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, Stream};
-use pingora::proxy::HttpProxy;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::pipe::{Pipe, Watched};
 use super::watch::{Fault, length};
 use crate::decision::listener::ClientLimits;
-use crate::proxy::Edge;
 use crate::proxy::activity::{Activity, Overdue};
 use crate::proxy::link::Link;
 use crate::proxy::wire::{Connection, Guard, Wire};
@@ -31,20 +29,22 @@ use crate::telemetry::EdgeMetrics;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What serves the requests of a connection, and tells of it.
-pub(in crate::proxy) struct Host {
-    pub(in crate::proxy) proxy: Arc<HttpProxy<Edge>>,
+pub(in crate::proxy) struct Host<A> {
+    pub(in crate::proxy) proxy: Arc<A>,
     pub(in crate::proxy) metrics: EdgeMetrics,
     pub(in crate::proxy) activity: Arc<Activity>,
     /// Whether the process takes its leave.
     pub(in crate::proxy) stop: watch::Receiver<bool>,
+    /// Whether it waits no longer for those who have not got as far as HTTP.
+    pub(in crate::proxy) cut: watch::Receiver<bool>,
 }
 
 /// Serves a connection that begins with the client's preface, to its end.
-pub(in crate::proxy) async fn serve(
+pub(in crate::proxy) async fn serve<A: HttpServerApp + Send + Sync + 'static>(
     link: Link,
     peer: SocketAddr,
     connection: Arc<Connection>,
-    mut host: Host,
+    mut host: Host<A>,
 ) {
     let entrance = Arc::clone(&connection.entrance);
     let limits = entrance.limits;
@@ -63,7 +63,7 @@ pub(in crate::proxy) async fn serve(
     let greeted = tokio::select! {
         biased;
         greeted = timeout(length(limits.header_timeout), greeting) => greeted,
-        () = stopped(&mut host.stop) => return,
+        () = told(&mut host.cut) => return,
     };
     match greeted {
         Ok(Ok(conn)) => {
@@ -87,16 +87,16 @@ pub(in crate::proxy) async fn serve(
     }
 }
 
-/// Returns once the process takes its leave, or nobody is left who could say so.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stopped| *stopped).await;
+/// Returns once that is so, or nobody is left who could say it.
+async fn told(signal: &mut watch::Receiver<bool>) {
+    let _ = signal.wait_for(|is_so| *is_so).await;
 }
 
-struct Served {
+struct Served<A> {
     conn: H2Connection<Stream, Bytes>,
     digest: Arc<Digest>,
     watched: Arc<Watched>,
-    host: Host,
+    host: Host<A>,
     limits: ClientLimits,
     /// Requests that are none: so many are borne.
     errors_max: u32,
@@ -105,6 +105,21 @@ struct Served {
     /// Requests that were taken in; wraps around.
     accepted: u32,
     rejected: u32,
+}
+
+/// A request of a connection that goes on.
+struct Underway {
+    _busy: Arc<()>,
+    metrics: EdgeMetrics,
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.metrics.panicked();
+            tracing::error!("a mistake in the gateway ended a request; the others go on");
+        }
+    }
 }
 
 /// Where a connection stands.
@@ -122,7 +137,7 @@ struct Idle {
     waited: Duration,
 }
 
-impl Served {
+impl<A: HttpServerApp + Send + Sync + 'static> Served<A> {
     async fn run(mut self) {
         let mut idle = Idle { stage: Stage::Open, accepted: 0, waited: Duration::ZERO };
         let mut pause = self.pause(&idle);
@@ -130,7 +145,7 @@ impl Served {
         loop {
             tokio::select! {
                 biased;
-                () = stopped(&mut self.host.stop), if idle.stage == Stage::Open => {
+                () = told(&mut self.host.stop), if idle.stage == Stage::Open => {
                     self.part(&mut idle);
                 }
                 accepted = HttpSession::from_h2_conn(&mut self.conn, Arc::clone(&self.digest)) => {
@@ -179,10 +194,11 @@ impl Served {
     fn begin(&mut self, session: HttpSession) {
         self.accepted = self.accepted.wrapping_add(1);
         let (proxy, stop) = (Arc::clone(&self.host.proxy), self.host.stop.clone());
-        let busy = Arc::clone(&self.busy);
+        let underway = Underway { _busy: Arc::clone(&self.busy), metrics: self.host.metrics.clone() };
         tokio::spawn(async move {
+            // Dropped when the request is over, also by a mistake in it.
+            let _underway = underway;
             proxy.process_new_http(ServerSession::new_http2(session), &stop).await;
-            drop(busy);
         });
     }
 

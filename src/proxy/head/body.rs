@@ -60,6 +60,11 @@ impl Body {
         Body::Length(length)
     }
 
+    /// All that comes, until the connection is over.
+    pub(super) fn endless() -> Body {
+        Body::Length(u64::MAX)
+    }
+
     pub(super) fn chunked() -> Body {
         Body::Chunked(FIRST)
     }

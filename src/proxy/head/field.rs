@@ -13,6 +13,7 @@ pub(super) struct Facts {
     version: Version,
     /// Where the head names the authority, if its target does.
     authority: Option<Range<usize>>,
+    is_connect: bool,
     fields: u32,
     has_host: bool,
     length: Option<u64>,
@@ -55,11 +56,16 @@ impl Facts {
         if is_odd || (!target.is_ascii() && std::str::from_utf8(target).is_err()) {
             return Err(Fault::Target);
         }
-        // What CONNECT names is an authority; it is refused later, with a status of its own.
-        if target.starts_with(b"/") || target == b"*" || method == b"CONNECT" {
+        // Refused later, with a status of its own.
+        self.is_connect = method == b"CONNECT";
+        let authority = if self.is_connect {
+            is_authority(target).then_some(0..target.len())
+        } else if target.starts_with(b"/") || target == b"*" {
             return Ok(());
-        }
-        let authority = authority_of(target).ok_or(Fault::Target)?;
+        } else {
+            authority_of(target)
+        };
+        let authority = authority.ok_or(Fault::Target)?;
         let offset = start + method_end + 1;
         self.authority = Some(offset + authority.start..offset + authority.end);
         Ok(())
@@ -87,7 +93,10 @@ impl Facts {
 
     fn read_host(&mut self, value: &[u8], head: &[u8]) -> Result<(), Fault> {
         let named = self.authority.clone().and_then(|range| head.get(range));
-        let is_sound = !self.has_host && is_authority(value) && named.is_none_or(|named| named == value);
+        // A CONNECT may leave out the port (RFC 9112 §3.2.3).
+        let has_port = |named: &[u8]| named.strip_prefix(value).is_some_and(|rest| rest.starts_with(b":"));
+        let is_same = |named: &[u8]| named == value || (self.is_connect && has_port(named));
+        let is_sound = !self.has_host && is_authority(value) && named.is_none_or(is_same);
         self.has_host = true;
         if is_sound { Ok(()) } else { Err(Fault::Host) }
     }
@@ -113,14 +122,16 @@ impl Facts {
 
     /// What the lines say together.
     pub(super) fn conclude(&self) -> Result<Body, Fault> {
-        match (self.length, self.is_chunked, self.version) {
+        let body = match (self.length, self.is_chunked, self.version) {
             (_, _, Version::Http11) if !self.has_host => Err(Fault::Host),
             (Some(_), true, _) => Err(Fault::TwoFramings),
             // RFC 9112 §6.1: its framing is faulty.
             (None, true, Version::Http10) => Err(Fault::TransferEncoding),
             (None, true, Version::Http11) => Ok(Body::chunked()),
             (length, false, _) => Ok(Body::of_length(length.unwrap_or_default())),
-        }
+        };
+        // What comes behind it is no HTTP (RFC 9110 §9.3.6), and nobody's to read.
+        if self.is_connect { body.map(|_| Body::endless()) } else { body }
     }
 }
 

@@ -62,6 +62,9 @@ fn a_sound_head_is_told_with_what_follows_it() {
     whole("POST /caf\u{e9} HTTP/1.1\r\nHost: h\r\nContent-Length: 120", Body::of_length(120));
     whole("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\t", Body::chunked());
     whole("GET / HTTP/1.1\r\nHost: h\r\nX: \r\nY: a\tb\u{e9}", Body::of_length(0));
+    for behind in ["", "\r\nContent-Length: 2", "\r\nTransfer-Encoding: chunked"] {
+        whole(&format!("CONNECT h:443 HTTP/1.1\r\nHost: h{behind}"), Body::endless());
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What happens on a connection before HTTP does: a proxy says whom it speaks for, TLS is agreed on.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::entrance::Entrance;
 use super::proxy_protocol::{self, HEADER_MAX, HeaderFault, Said};
+use crate::proxy::caps::Full;
 use crate::proxy::link::{Link, Socket};
 use crate::tls;
 
@@ -34,36 +35,41 @@ pub(super) enum OpeningFault {
     TooSlow,
     #[error("the client left: {0}")]
     Gone(#[from] io::Error),
+    #[error("{0} has its connections already")]
+    TooMany(IpAddr, Full),
 }
 
 impl OpeningFault {
     /// All labels, for who counts them.
     pub(super) const LABELS: [&str; 4] = ["proxy_header", "tls", "opening_too_slow", "gone"];
 
-    /// A label for metrics.
-    pub(super) fn label(&self) -> &'static str {
+    /// A label for metrics; none where nothing is wrong with the connection, but that it is one too many.
+    pub(super) fn label(&self) -> Option<&'static str> {
         let [header, tls, slow, gone] = OpeningFault::LABELS;
         match self {
-            OpeningFault::Header(_) => header,
-            OpeningFault::Tls(_) => tls,
-            OpeningFault::TooSlow => slow,
-            OpeningFault::Gone(_) => gone,
+            OpeningFault::Header(_) => Some(header),
+            OpeningFault::Tls(_) => Some(tls),
+            OpeningFault::TooSlow => Some(slow),
+            OpeningFault::Gone(_) => Some(gone),
+            OpeningFault::TooMany(..) => None,
         }
     }
 }
 
-/// Does what the entrance demands, in the time that a head has.
+/// Does what the entrance demands, in the time that a head has. `count` hears whom a proxy speaks for before TLS is
+/// agreed on: a client that has its connections already costs no handshake.
 pub(super) async fn open(
     tcp: TcpStream,
     peer: SocketAddr,
     entrance: &Entrance,
+    count: impl FnOnce(IpAddr) -> Result<(), Full>,
 ) -> Result<Opened, OpeningFault> {
     let socket = Socket::new(tcp);
     if entrance.tls.is_none() && !entrance.believes(peer) {
         return Ok(Opened { link: Link::Plain(socket), peer, client_cert: None });
     }
     let deadline = Duration::from_millis(entrance.limits.header_timeout.as_millis());
-    match tokio::time::timeout(deadline, agree(socket, peer, entrance)).await {
+    match tokio::time::timeout(deadline, agree(socket, peer, entrance, count)).await {
         Ok(opened) => opened,
         Err(_) => Err(OpeningFault::TooSlow),
     }
@@ -73,11 +79,11 @@ async fn agree(
     mut socket: Socket,
     mut peer: SocketAddr,
     entrance: &Entrance,
+    count: impl FnOnce(IpAddr) -> Result<(), Full>,
 ) -> Result<Opened, OpeningFault> {
-    if entrance.believes(peer)
-        && let Some(client) = read_header(&mut socket).await?
-    {
-        peer = client;
+    if entrance.believes(peer) {
+        peer = read_header(&mut socket).await?.unwrap_or(peer);
+        count(peer.ip()).map_err(|full| OpeningFault::TooMany(peer.ip(), full))?;
     }
     let Some(tls) = &entrance.tls else {
         return Ok(Opened { link: Link::Plain(socket), peer, client_cert: None });
@@ -152,14 +158,14 @@ mod tests {
     async fn who_does_not_come_to_the_point_is_not_waited_for() {
         let (mut client, server, peer) = pair().await;
         client.write_all(b"PROXY TCP4 203.0.113.9 ").await.unwrap();
-        let fault = open(server, peer, &entrance(&["127.0.0.0/8"])).await.err().unwrap();
+        let fault = open(server, peer, &entrance(&["127.0.0.0/8"]), |_| Ok(())).await.err().unwrap();
         assert!(matches!(fault, OpeningFault::TooSlow), "{fault}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn where_nothing_is_demanded_nothing_is_waited_for() {
         let (_client, server, peer) = pair().await;
-        let opened = open(server, peer, &entrance(&["10.0.0.0/8"])).await.unwrap();
+        let opened = open(server, peer, &entrance(&["10.0.0.0/8"]), |_| Ok(())).await.unwrap();
         assert_eq!(opened.peer, peer);
     }
 
@@ -168,7 +174,28 @@ mod tests {
         let (mut client, server, peer) = pair().await;
         client.write_all(b"PROXY TCP4 203.0.113.9 ").await.unwrap();
         drop(client);
-        let fault = open(server, peer, &entrance(&["127.0.0.0/8"])).await.err().unwrap();
+        let fault = open(server, peer, &entrance(&["127.0.0.0/8"]), |_| Ok(())).await.err().unwrap();
         assert!(matches!(fault, OpeningFault::Gone(_)), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whom_a_proxy_speaks_for_is_counted_before_anything_else_is_waited_for() {
+        for (header, client) in
+            [("PROXY TCP4 203.0.113.9 10.0.0.1 1 2\r\n", "203.0.113.9"), ("PROXY UNKNOWN\r\n", "127.0.0.1")]
+        {
+            let (mut client_side, server, peer) = pair().await;
+            client_side.write_all(header.as_bytes()).await.unwrap();
+            let mut counted = None;
+            let count = |ip: IpAddr| {
+                counted = Some(ip);
+                Err(Full::Address)
+            };
+            let fault = open(server, peer, &entrance(&["127.0.0.0/8"]), count).await.err().unwrap();
+            assert!(
+                matches!(fault, OpeningFault::TooMany(ip, Full::Address) if ip.to_string() == client),
+                "{fault}"
+            );
+            assert_eq!((counted.map(|ip| ip.to_string()).as_deref(), fault.label()), (Some(client), None));
+        }
     }
 }

@@ -142,6 +142,19 @@ async fn requests_that_are_none() {
 }
 
 #[tokio::test]
+async fn requests_beyond_those_that_there_may_be() {
+    let gate = Gate::shut();
+    let held = gate.clone();
+    let backend = Backend::start(move |_| Reply::new(200).after(&held)).await;
+    let gateway = limited(&backend).await;
+    let asked = |number| asked(2 * number + 1, "/");
+    // A hundred are held, and seven refused.
+    assert_eq!(borne(&gateway, 1000, asked).await, (107, Some(ENHANCE_YOUR_CALM)));
+    assert_eq!(backend.wait_for(100).await.len(), 100);
+    gate.open();
+}
+
+#[tokio::test]
 async fn fields_without_end() {
     let backend = Backend::ok().await;
     let gateway = limited(&backend).await;

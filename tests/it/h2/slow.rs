@@ -124,6 +124,21 @@ async fn an_answer_that_is_not_taken_ends_alone() {
 }
 
 #[tokio::test]
+async fn a_socket_that_is_not_read_ends_the_connection() {
+    let backend = Backend::start(|_| Reply::new(200).huge(1 << 30)).await;
+    let gateway = gateway(&backend, "idle_timeout: 1h").await;
+    let wide = settings(&[(INITIAL_WINDOW_SIZE, 0x7fff_ffff)]);
+    let mut client = RawH2::connect(gateway.address, &wide).await;
+    client.send(&[window_update(0, 0x7fff_0000), asked(1, "/")].concat()).await;
+    assert!(in_time(client.next_of(DATA, 1)).await.is_some());
+    tokio::time::pause();
+    tokio::time::sleep(LONG).await;
+    tokio::time::resume();
+    gateway.reaches("tollgate_connections_timed_out_total{awaited=\"taking_the_answer\"}", 1.0).await;
+    assert!(backend.huge_bytes() < 1 << 28, "it was not gathered here");
+}
+
+#[tokio::test]
 async fn where_there_is_no_rate_nobody_is_too_slow() {
     let held = Gate::shut();
     let backend = backend(&held).await;

@@ -1,8 +1,9 @@
 //! The real binary, started as an operator starts it, in a process of its own.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -22,6 +23,20 @@ impl Binary {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command.args(arguments).env_clear().envs(variables.iter().copied()).current_dir(folder);
         Process::start(&mut command)
+    }
+
+    /// Starts it as a service manager does that has sockets for it. `variables` and `descriptors` are a shell's, to which
+    /// `given` is descriptor 0: `LISTEN_PID=$$ LISTEN_FDS=1` and `3<&0`, for one.
+    pub(crate) fn spawn_given(
+        folder: &Path,
+        given: impl Into<Stdio>,
+        variables: &str,
+        descriptors: &str,
+    ) -> Process {
+        let line = format!("{variables} exec \"$0\" run {descriptors} 0</dev/null");
+        let mut command = Command::new("sh");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_tollgate")]).env_clear().current_dir(folder);
+        Process::start_with(&mut command, given.into())
     }
 
     /// Runs it to its end.
@@ -73,6 +88,13 @@ impl Running {
         let mut command = Command::new("sh");
         command.args(["-c", &line, env!("CARGO_BIN_EXE_tollgate")]).env_clear().current_dir(folder.path());
         Running::ready(Process::start(&mut command), folder, &preamble).await
+    }
+
+    /// On a socket that somebody else keeps, as `[Socket]` units have it.
+    pub(crate) async fn given(preamble: &str, rules: &str, socket: &TcpListener) -> Running {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("gateway.yaml"), format!("{preamble}{rules}")).expect("a file");
+        Stopped { folder, preamble: preamble.to_owned() }.start_given(socket).await
     }
 
     async fn in_folder(folder: TempDir, preamble: &str, variables: &[(&str, &str)]) -> Running {
@@ -144,7 +166,8 @@ impl Running {
         self.ended().await
     }
 
-    async fn ended(self) -> Stopped {
+    /// Once it has ended by itself.
+    pub(crate) async fn ended(self) -> Stopped {
         let ended = self.binary.ended().await;
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{}", ended.stdout);
         Stopped { folder: self.folder, preamble: self.preamble }
@@ -181,6 +204,14 @@ impl Stopped {
     /// Another gateway on the same file and folder, on ports of its own.
     pub(crate) async fn start(self) -> Running {
         Running::in_folder(self.folder, &self.preamble, &[]).await
+    }
+
+    /// Another one on a socket that somebody else keeps.
+    pub(crate) async fn start_given(self, socket: &TcpListener) -> Running {
+        let copy = OwnedFd::from(socket.try_clone().expect("a copy"));
+        let variables = "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=public";
+        let binary = Binary::spawn_given(self.folder(), copy, variables, "3<&0");
+        Running::ready(binary, self.folder, &self.preamble).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! A program in a process of its own: what it says, how it is signalled, how it ends.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use tokio::sync::watch;
@@ -13,6 +13,20 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
+}
+
+/// Whether this program is there to be started. Where it is not, and build/install-deps.sh could not bring it, this says
+/// so where nobody can miss it, and the test skips itself.
+pub(crate) fn is_there(program: &str) -> bool {
+    let mut asked = Command::new(program);
+    asked.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // wrk says its version, and fails.
+    let is_there = asked.status().is_ok_and(|status| matches!(status.code(), Some(0 | 1)));
+    if !is_there {
+        // Not by a macro of the test harness, which shows what a test prints only if it fails.
+        let _told = writeln!(std::io::stderr(), "SKIPPED, for want of {program}: a test that runs it");
+    }
+    is_there
 }
 
 /// What a process has written so far.
@@ -47,8 +61,13 @@ pub(crate) enum Signal {
 impl Process {
     /// Starts it without input, its output kept.
     pub(crate) fn start(command: &mut Command) -> Process {
+        Process::start_with(command, Stdio::null())
+    }
+
+    /// The same with an input.
+    pub(super) fn start_with(command: &mut Command, input: Stdio) -> Process {
         let program = command.get_program().to_owned();
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let spawned = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = match spawned {
             Ok(child) => child,
             Err(error) => panic!("{} does not start ({error}): see build/install-deps.sh", program.display()),
@@ -56,6 +75,10 @@ impl Process {
         let stdout = Output::of(child.stdout.take().expect("a pipe"));
         let stderr = Output::of(child.stderr.take().expect("a pipe"));
         Process { child, stdout, stderr }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

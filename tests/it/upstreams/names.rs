@@ -30,7 +30,7 @@ impl Names {
     }
 
     async fn launch(&self, upstream: &str) -> Gateway {
-        let outside = Outside { clock: Clock::manual(START).0, resolver: Arc::new(self.clone()) };
+        let outside = Outside { resolver: Arc::new(self.clone()), ..Clock::manual(START).0.into() };
         Gateway::launch(&file(upstream), ALL, outside).await.expect("it starts")
     }
 }

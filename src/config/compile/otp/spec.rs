@@ -14,7 +14,7 @@ use crate::config::value::otp::Country;
 use crate::decision::otp::Operation;
 use crate::decision::time::Span;
 use crate::http_client::HttpUrl;
-use crate::otp::spec::{CodeRules, Countries, Exposure, OtpSpec};
+use crate::otp::spec::{CodeRules, Countries, Exposure, OtpSpec, receipt_url_len};
 use crate::sms::spec::Kind;
 
 /// Which routes have to do with codes: the first of each kind.
@@ -204,9 +204,39 @@ fn public_url(
                 findings.warning(&written.at, wrong.write(fix));
             }
         }
+        (Some(url), Some((_, path))) => {
+            if let (Optional::Given(written), Some(accounts)) = (&otp.public_url, accounts) {
+                warn_of_long_receipt_urls(&written.at, url, path, accounts, findings);
+            }
+        }
         (Some(_) | None, Some(_) | None) => {}
     }
     Some(url)
+}
+
+/// Where a URL is too long for a provider, it is left out of the message, and nobody would see why no receipts come.
+fn warn_of_long_receipt_urls(
+    at: &At,
+    url: &HttpUrl,
+    path: &str,
+    accounts: &Accounts,
+    findings: &mut Findings,
+) {
+    for provider in accounts.providers.iter().chain(&accounts.mailers) {
+        let (name, length) = (&provider.name, receipt_url_len(url, path, &provider.name));
+        let Some(max) = provider.kind.receipt_url_max().filter(|max| length > *max) else { continue };
+        let kind = provider.kind.word();
+        let wrong = Wrong::new(format!(
+            "`{name}` is not asked for receipts: the URL for them would have {length} characters, and {kind} takes {max}"
+        ));
+        let over = length - max;
+        findings.warning(
+            at,
+            wrong.write(format!(
+                "shorten it, the path of the receipts route or the provider's name, by {over} in all"
+            )),
+        );
+    }
 }
 
 fn exposure(otp: &Otp, accounts: Option<&Accounts>, findings: &mut Findings) -> Option<Exposure> {

@@ -384,6 +384,22 @@ fn doubtful_codes_are_warned_of() {
         &["otp.public_url: no provider is asked for receipts: no route takes them"],
     );
     check(&route(receipts, format!("{twilio}{public}")), &[]);
+    // `/r/v/` and a token of 55 characters come behind it.
+    for (length, told) in [
+        (40, &[][..]),
+        (
+            42,
+            &[
+                "otp.public_url: `v` is not asked for receipts: the URL for them would have 102 characters, and vonage takes 100; shorten it, the path of the receipts route or the provider's name, by 2 in all",
+            ],
+        ),
+    ] {
+        let vonage = "sms: { providers: [{ name: v, kind: vonage, api_key: k, api_secret: s, from: A }] }\n";
+        let host = "a".repeat(length - "https://.example".len());
+        let public = public.replace("https://a.example", &format!("https://{host}.example"));
+        check(&route(receipts, format!("{vonage}{public}")), told);
+        check(&route(receipts, format!("{twilio}{public}")), &[]);
+    }
     check(
         &route("match: { method: GET, path: /keys }, otp: jwks", otp("")),
         &["routes[5].otp: there is no public key to publish"],

@@ -126,6 +126,10 @@ fn targets() -> Vec<Row> {
             "the http crate drops it: what is counted by is what the backend reads, and holds none",
         ),
         malformed("8.5: CONNECT with a path", &[(":method", "CONNECT"), SCHEME, AUTHORITY, PATH]),
+        malformed(
+            "8441 3: a protocol that nobody offered",
+            &[(":method", "CONNECT"), (":protocol", "websocket"), SCHEME, AUTHORITY, PATH],
+        ),
         row("8.5: CONNECT, which is not for a gateway", connect, NOT_SERVED),
     ]
 }
