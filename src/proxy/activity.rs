@@ -18,6 +18,8 @@ use crate::decision::time::Span;
 
 /// How many looks go into the time that a connection may be idle: it is kept for up to a quarter longer.
 const IDLE_LOOKS: u32 = 4;
+/// However long that is: an answer that is not taken has a time of its own, and must not lose it in one look.
+const LOOK_MAX: Duration = Duration::from_secs(15);
 /// What happens on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
@@ -254,9 +256,13 @@ impl Seen {
     /// How long the watching task may look away.
     fn pause(self, limits: &ClientLimits) -> Duration {
         match self.awaited {
-            Some(Awaited::First | Awaited::Head) => length(limits.header_timeout),
+            Some(Awaited::First | Awaited::Head) => {
+                let time = length(limits.header_timeout);
+                let looks = time.as_millis().div_ceil(LOOK_MAX.as_millis()).max(1);
+                time / u32::try_from(looks).unwrap_or(u32::MAX)
+            }
             Some(Awaited::Body) => BODY_LOOK,
-            Some(Awaited::Next) | None => length(limits.idle_timeout) / IDLE_LOOKS,
+            Some(Awaited::Next) | None => (length(limits.idle_timeout) / IDLE_LOOKS).min(LOOK_MAX),
         }
     }
 }
@@ -285,6 +291,30 @@ mod tests {
         activity.head_came();
         drop(activity.begin());
         activity
+    }
+
+    /// Connections that are kept for long are looked at as often as others.
+    #[tokio::test(start_paused = true)]
+    async fn where_connections_are_kept_for_long_an_answer_has_its_own_time() {
+        let limits = ClientLimits { idle_timeout: Span::from_secs(3600), ..LIMITS };
+        let activity = used();
+        let _underway = activity.begin();
+        activity.stuff();
+        let overdue = tokio::time::timeout(Duration::from_secs(76), activity.overdue(&limits)).await;
+        assert_eq!(overdue, Ok(Overdue::Answer));
+        let activity = used();
+        let _underway = activity.begin();
+        let takes = async {
+            loop {
+                activity.stuff();
+                after(10, || activity.send(1200)).await;
+            }
+        };
+        tokio::select! {
+            overdue = activity.overdue(&limits) => panic!("{overdue:?}, slow and steady"),
+            () = takes => {}
+            () = tokio::time::sleep(Duration::from_secs(3000)) => {}
+        }
     }
 
     async fn within(activity: &Activity, span_s: u64) -> Option<Overdue> {
