@@ -67,7 +67,8 @@ section! {
         default("65536") "max_send_buffer_size" max_send_buffer_size: Whole<16_384, 16_777_216>;
         /// Requests that may be taken back (RST_STREAM) before they were looked at; one more ends the connection.
         default("20") "max_unseen_resets" max_unseen_resets: Whole<1, 10_000>;
-        /// Requests that may be malformed; one more ends the connection.
+        /// Requests that may be malformed, beyond max_concurrent_streams or too slow, as long as the connection lasts;
+        /// one more ends it.
         default("64") "max_error_resets" max_error_resets: Whole<1, 10_000>;
         /// Requests that may be taken back in 10s; one more ends the connection.
         default("200") "max_resets" max_resets: Whole<1, 1_000_000>;
