@@ -6,16 +6,18 @@
   read    answers taken a few bytes at a time; what fits the kernel's buffers counts as taken
 
 Each attack holds as many connections as it can for its time, while honest clients, from another address, ask one request
-after the other, each on a connection kept alive, and every tenth on a new one. Printed are how many were answered, the
-median and the 99th percentile of their latency, the same before the attack, and how many connections the attacker had at
-most. Then so many connections are opened that each have made one request and wait, and the growth of the gateway's
-resident memory is divided by them.
+after the other, each on a connection kept alive, and every tenth on a new one. Printed is a table: how many of their
+requests were answered, the median and the 99th percentile of the time that took, the 99th percentile before the attack,
+and how many connections the attacker had at most. Then so many connections are opened, from several addresses, that each
+have made one request and wait; the growth of the gateway's resident memory is divided by them, and the honest clients ask
+again beside them. The honest clients and the backend are this program: a millisecond or so of each answer is theirs.
 
-Needs Linux, slowhttptest, and as many file descriptors as connections (ulimit -n). `--binary` is the gateway to measure:
-a release build for figures to believe.
+Needs Linux, slowhttptest, and as many file descriptors as idle connections (ulimit -n, raised where that is allowed). Builds
+the gateway in release, unless `--binary` names one.
 """
 
 import argparse
+import contextlib
 import http.client
 import http.server
 import pathlib
@@ -28,11 +30,16 @@ import subprocess
 import tempfile
 import threading
 import time
+from typing import NamedTuple
+
+from side_by_side import build
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HONEST = 8  # clients
+BEFORE_SECONDS = 5
+SPARE_DESCRIPTORS = 200  # of the gateway, and of this program
 CONFIG = """version: 1
-listen: [{{ address: 127.0.0.1:{port}, max_connections: 60000, max_connections_per_ip: 60000 }}]
+listen: [{{ address: 127.0.0.1:{port}, max_connections: 60000, max_connections_per_ip: 60000, idle_timeout: 10m }}]
 admin: {{ address: 127.0.0.1:{admin} }}
 store: {{ data_dir: {data} }}
 upstreams: {{ app: {{ servers: [127.0.0.1:{backend}] }} }}
@@ -103,6 +110,15 @@ def honest(port, until, took, failed):
         time.sleep(0.005)
 
 
+class Others(NamedTuple):
+    """What became of the honest clients' requests."""
+
+    answered: int
+    failed: int
+    p50_ms: float
+    p99_ms: float
+
+
 def honest_for(port, seconds):
     took, failed = [], []
     until = time.monotonic() + seconds
@@ -111,8 +127,8 @@ def honest_for(port, seconds):
         thread.start()
     for thread in threads:
         thread.join()
-    cuts = statistics.quantiles(took, n=100)
-    return f"{len(took)} answered, {len(failed)} not, p50 {cuts[49] * 1e3:.1f} ms, p99 {cuts[98] * 1e3:.1f} ms"
+    cuts = statistics.quantiles(took, n=100) if len(took) > 1 else [float("nan")] * 99
+    return Others(len(took), len(failed), cuts[49] * 1e3, cuts[98] * 1e3)
 
 
 def metrics(admin):
@@ -126,11 +142,12 @@ def metric(admin, series):
     return float(found.group(1)) if found else 0.0
 
 
-def attack(name, port, admin, connections, seconds, answer):
-    path = f"/large/{answer}" if name == "read" else "/"
-    command = ["slowhttptest", "-c", str(connections), "-r", "1000", "-l", str(seconds), "-p", "10", "-u",
+def attack(name, port, admin, options):
+    """The honest clients before, the honest clients meanwhile, and how many connections the attacker had at most."""
+    path = f"/large/{options.answer}" if name == "read" else "/"
+    command = ["slowhttptest", "-c", str(options.connections), "-r", "1000", "-l", str(options.seconds), "-p", "10", "-u",
                f"http://127.0.0.1:{port}{path}", *ATTACKS[name]]
-    print(f"{name}: before: {honest_for(port, 5)}", flush=True)
+    before = honest_for(port, BEFORE_SECONDS)
     attacker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     most = 0
     stop = threading.Event()
@@ -138,19 +155,17 @@ def attack(name, port, admin, connections, seconds, answer):
     def look():
         nonlocal most
         while not stop.is_set():
-            most = max(most, metric(admin, "tollgate_connections"))
+            most = max(most, metric(admin, "tollgate_connections") - HONEST)
             time.sleep(0.5)
 
     looking = threading.Thread(target=look)
     looking.start()
-    told = honest_for(port, seconds)
+    meanwhile = honest_for(port, options.seconds)
     stop.set()
     looking.join()
     attacker.terminate()
     attacker.wait()
-    print(f"{name}: under attack: {told}; {most:.0f} connections at most", flush=True)
-    ended = [line for line in metrics(admin).splitlines() if line.startswith("tollgate_connections_timed_out_total")]
-    print("  " + "\n  ".join(ended), flush=True)
+    return before, meanwhile, max(most, 0)
 
 
 def resident_kib(pid):
@@ -158,33 +173,52 @@ def resident_kib(pid):
 
 
 def idle(pid, port, admin, connections):
-    """Kept by several addresses, so that the ports of none run out."""
+    """The honest clients beside idle connections, how many those are, and the bytes that each costs the gateway."""
     before = resident_kib(pid)
     kept = []
     for count in range(connections):
         client = socket.socket()
+        # By several addresses, so that the ports of none run out.
         client.bind((f"127.0.0.{20 + count // 10000}", 0))
         client.connect(("127.0.0.1", port))
         client.sendall(b"GET /honest HTTP/1.1\r\nHost: h\r\n\r\n")
         client.recv(4096)
         kept.append(client)
     open_now = metric(admin, "tollgate_connections")
-    after = resident_kib(pid)
-    per = (after - before) * 1024 / connections
-    print(f"idle: {open_now:.0f} connections, {per:.0f} bytes each ({before} to {after} KiB resident)", flush=True)
+    each = (resident_kib(pid) - before) * 1024 / connections
+    others = honest_for(port, BEFORE_SECONDS)
+    for client in kept:
+        client.close()
+    return others, open_now, each
+
+
+def row(what, connections, others, before):
+    before = "-" if before is None else f"{before.p99_ms:.1f} ms"
+    print(f"| {what} | {connections:.0f} | {others.answered} | {others.failed} | {others.p50_ms:.1f} ms "
+          f"| {others.p99_ms:.1f} ms | {before} |", flush=True)
+
+
+def allow_descriptors(wanted):
+    """How many each process may have from here on."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(wanted, hard), max(wanted, hard)))
+        return max(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"))
+    parser.add_argument("--binary", help="the gateway to measure, in place of a release build of this tree")
     parser.add_argument("--connections", type=int, default=4000)
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--answer", type=int, default=256 * 1024, help="bytes of the answers that are read slowly")
     parser.add_argument("--idle", type=int, default=20000)
     parser.add_argument("--attacks", nargs="*", default=list(ATTACKS))
     options = parser.parse_args()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    descriptors = allow_descriptors(options.idle + SPARE_DESCRIPTORS)
+    binary = options.binary or build("tollgate")["tollgate"]
 
     backend = Threads(("127.0.0.1", 0), Backend)
     threading.Thread(target=backend.serve_forever, daemon=True).start()
@@ -193,7 +227,7 @@ def main():
         config = pathlib.Path(folder) / "gateway.yaml"
         config.write_text(CONFIG.format(port=port, admin=admin, data=f"{folder}/data",
                                         backend=backend.server_address[1]))
-        gateway = subprocess.Popen([options.binary, "run", "--config", str(config)], stdout=subprocess.DEVNULL)
+        gateway = subprocess.Popen([binary, "run", "--config", str(config)], stdout=subprocess.DEVNULL)
         try:
             for _ in range(200):
                 try:
@@ -201,10 +235,18 @@ def main():
                     break
                 except OSError:
                     time.sleep(0.05)
+            # Buffers of the first requests are nobody's share.
+            before = honest_for(port, BEFORE_SECONDS)
+            print("| slow clients | connections | others answered | failed | p50 | p99 | p99 before |")
+            print("|---|---|---|---|---|---|---|")
+            row("none", 0, before, None)
             for name in options.attacks:
-                attack(name, port, admin, options.connections, options.seconds, options.answer)
+                before, meanwhile, most = attack(name, port, admin, options)
+                row(f"slowhttptest, {name}", most, meanwhile, before)
             if options.idle:
-                idle(gateway.pid, port, admin, min(options.idle, hard - 500))
+                others, open_now, each = idle(gateway.pid, port, admin, min(options.idle, descriptors - SPARE_DESCRIPTORS))
+                row("idle after one request", open_now, others, None)
+                print(f"\n{each / 1024:.1f} KiB of the gateway's memory for each idle connection")
         finally:
             gateway.terminate()
             gateway.wait()

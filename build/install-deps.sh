@@ -17,7 +17,7 @@ die() {
 
 case ${1-} in
     build) wanted="cc cmake" welcome= ;;
-    test) wanted="cc cmake redis-server faketime curl" welcome=chromedriver ;; # without what is welcome, tests are skipped
+    test) wanted="cc cmake redis-server faketime curl" welcome="chromedriver wrk h2load promtool" ;; # without what is welcome, tests are skipped
     *) die "usage: build/install-deps.sh build|test" ;;
 esac
 
@@ -33,6 +33,10 @@ works() {
             rm -f "$probe"
             return "$found"
             ;;
+        wrk) # says its version, and fails
+            said=$("$1" --version 2>&1) || true
+            case $said in *"wrk "*Usage*) ;; *) return 1 ;; esac
+            ;;
         *) "$1" --version >/dev/null 2>&1 ;;
     esac
 }
@@ -45,6 +49,9 @@ purpose() {
         faketime) echo "faketime: the tests run gateways whose clocks are wrong" ;;
         curl) echo "curl: the tests have it ask over HTTP/2" ;;
         chromedriver) echo "chromedriver and Chromium: the tests look at the dashboard in a browser" ;;
+        wrk) echo "wrk: the tests have it ask over HTTP/1.1" ;;
+        h2load) echo "h2load: the tests have it ask over HTTP/2" ;;
+        promtool) echo "promtool: the alert rules in deploy/ and their tests are for it to judge" ;;
     esac
 }
 
@@ -62,6 +69,11 @@ packages() { # package manager, tool
         dnf:chromedriver) echo chromium chromedriver ;;
         apk:chromedriver) echo chromium chromium-chromedriver ;;
         brew:chromedriver) ;; # no formula: who has Chrome and chromedriver has them by other ways
+        apt-get:h2load) echo nghttp2-client ;;
+        *:h2load) echo nghttp2 ;;
+        apt-get:promtool) ;; # its package starts a service: see promtool_alone
+        dnf:promtool) echo /usr/bin/promtool ;; # dnf finds the package that has it
+        *:promtool) echo prometheus ;;          # here no service starts by itself
         *) echo "$2" ;;
     esac
 }
@@ -76,13 +88,20 @@ as_root() {
     fi
 }
 
+is_fresh=
+refresh_apt() { # once
+    [ -z "$is_fresh" ] || return 0
+    as_root apt-get update -qq || say "the package lists could not be refreshed; trying the ones at hand"
+    is_fresh=yes
+}
+
 install_with() { # package manager, packages
     manager=$1
     shift
     say "running: $manager install $*"
     case $manager in
         apt-get)
-            as_root apt-get update -qq || say "the package lists could not be refreshed; trying the ones at hand"
+            refresh_apt
             as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
             ;;
         dnf) as_root dnf install -y -q "$@" ;;
@@ -119,6 +138,21 @@ redis_of_tools() {
     fi
 }
 
+# On Debian and Ubuntu it comes with the server, which runs as soon as it is installed: the one program is taken out.
+promtool_alone() {
+    command -v apt-get >/dev/null 2>&1 || return 1
+    package=$(mktemp -d)
+    say "running: apt-get download prometheus, of which promtool alone is put into $tools_dir of this folder"
+    mkdir -p "$tools_dir/bin"
+    # The folder is nobody else's, not even that user's whom apt has for it.
+    set -- apt-get download -qq -o APT::Sandbox::User=root prometheus
+    (cd "$package" && "$@" >/dev/null 2>&1) || { refresh_apt && (cd "$package" && "$@" >/dev/null); } &&
+        dpkg-deb --extract "$package"/prometheus_*.deb "$package" &&
+        mv "$package/usr/bin/promtool" "$tools_dir/bin/promtool" && got=0 || got=1
+    rm -rf "$package"
+    return "$got"
+}
+
 first_manager() {
     for manager in apt-get dnf apk brew; do
         command -v "$manager" >/dev/null 2>&1 || continue
@@ -147,16 +181,18 @@ install_all() { # tools
     # shellcheck disable=SC2086 # a list of names
     [ -z "${list# }" ] || install_with "$manager" $list || say "$manager could not install$list"
 }
-# By itself: a package that is nowhere must not keep the others out.
-# shellcheck disable=SC2086 # lists of names
+# shellcheck disable=SC2086 # a list of names
 [ -z "$missing" ] || install_all $missing
-# shellcheck disable=SC2086
-[ -z "$missed" ] || install_all $missed
+# One by one: a package that is nowhere must not keep the others out.
+for tool in $missed; do install_all "$tool"; done
 case $missing in
     *cmake*) works cmake || cmake_by_pip || true ;;
 esac
 case $manager:$missing in
     apt-get:*redis-server*) works redis-server || redis_of_tools || true ;;
+esac
+case $missed in
+    *promtool*) works promtool || promtool_alone || true ;;
 esac
 
 for tool in $missing; do
@@ -166,9 +202,12 @@ for tool in $missing; do
     fi
     die "$tool could not be installed by apt-get, dnf, apk, brew or pip: install it by hand, then try again"
 done
+lost=
 for tool in $missed; do
-    works "$tool" && continue
-    say "$tool could not be installed: the tests that need it say so, and are skipped"
-    exit 0
+    works "$tool" || lost="$lost $tool"
 done
-say "all there now"
+if [ -n "$lost" ]; then
+    say "could not be installed:$lost. The tests that need them say so, and are skipped"
+else
+    say "all there now"
+fi

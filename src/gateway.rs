@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, Method};
 use ring::rand::SystemRandom;
 use smallvec::SmallVec;
 
@@ -48,6 +48,7 @@ use crate::decision::reject;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Tallies;
 use crate::decision::time::Timestamp;
+use crate::decision::trace::TraceId;
 use crate::decision::verdict::{Began, Cause, Permit, conclude};
 use crate::identity::UserId;
 use crate::journal::{Event, EventKind, Journal};
@@ -85,8 +86,10 @@ pub struct Head<'a> {
     pub peer: IpAddr,
     /// Whom the client's verified certificate names.
     pub client_cert: Option<&'a str>,
-    /// The header with the id of the request; none where requests get none.
-    pub request_id: Option<&'a HeaderName>,
+    /// The id of the request; none where requests get none.
+    pub request_id: Option<&'a str>,
+    /// The trace that it belongs to, if anybody knows one.
+    pub trace: Option<TraceId>,
 }
 
 impl<'a> Head<'a> {
@@ -94,11 +97,6 @@ impl<'a> Head<'a> {
     pub(crate) fn host(&self) -> &'a str {
         let field = || self.headers.get(HOST).and_then(|host| host.to_str().ok());
         self.authority.or_else(field).unwrap_or_default()
-    }
-
-    /// The id of the request.
-    fn request_id(&self) -> Option<&'a str> {
-        self.headers.get(self.request_id?)?.to_str().ok()
     }
 }
 
@@ -404,7 +402,7 @@ impl Gateway {
             route: index,
             holdings: holdings.collect(),
             suspects: self.suspects(policies, route, &facts, fields),
-            sender: Sender::of(seen.client.address, head.headers),
+            sender: Sender::of(seen.client.address, &head),
         })
     }
 }

@@ -16,6 +16,7 @@ mod h2;
 mod head;
 mod link;
 mod listener;
+mod own;
 mod request;
 mod respond;
 mod trace;
@@ -49,7 +50,7 @@ use self::context::{Admitted, Asked};
 use self::failure::{failure_kind, failure_status, is_own_fault, outcome_at_end};
 use self::forward::Origin;
 use self::request::Arrival;
-use self::respond::BackendFailure;
+use self::respond::{BackendFailure, Terms, Told};
 use self::trace::Ids;
 use self::upstream::Asker;
 use crate::decision::failure::ByHead;
@@ -180,26 +181,32 @@ impl ProxyHttp for Edge {
         }
         let snapshot = ctx.snapshot.insert(self.live.load_full());
         if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
-            return respond::redirect(session, snapshot, port).await.map(|()| true);
+            let terms = Terms { snapshot, traced: None };
+            ctx.told = Some(respond::redirect(session, terms, port).await?);
+            return Ok(true);
         }
         if let Some(limits) = wire::entrance_of(session).map(|entrance| entrance.limits) {
             h2::settle(session.req_header_mut(), &limits)?;
         }
-        let mut arrival = Arrival::new(session, snapshot.trace.request_id.as_ref());
+        let mut arrival = Arrival::new(session);
         let peer = arrival.peer();
         let is_trusted = snapshot.policies.rules.client.trusts(peer);
         // Before anything is decided: what is counted by must be what the backend reads.
         let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
+        let traced = &*ctx.traced.insert(traced);
+        arrival.known_by(traced);
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
         let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
         if snapshot.access_lines != AccessLines::Off || is_picked {
-            ctx.notes = Some(Box::new(Notes::of(&admission, arrival.head(), traced, snapshot)));
+            ctx.notes = Some(Box::new(Notes::of(&admission, arrival.head(), snapshot)));
         }
+        let terms = Terms { snapshot, traced: Some(traced) };
         let permit = match admission.outcome {
             Ok(permit) => permit,
             Err(refusal) => {
                 let (route, now) = (admission.route, admission.decided_at);
-                return respond::refuse(session, snapshot, route, &refusal, now).await.map(|()| true);
+                ctx.told = Some(respond::refuse(session, terms, route, &refusal, now).await?);
+                return Ok(true);
             }
         };
         if !self.farewell.decides() {
@@ -211,9 +218,9 @@ impl ProxyHttp for Edge {
         };
         if let Target::Otp(_) = snapshot.policies.rules.route(route).target() {
             // Boxed, for few requests are answered so.
-            let told =
-                self.answer_itself(session, snapshot, route, (admission.task, admission.attempt), permit);
-            return Box::pin(told).await.map(|()| true);
+            let told = self.answer_itself(session, terms, route, (admission.task, admission.attempt), permit);
+            ctx.told = Some(Box::pin(told).await?);
+            return Ok(true);
         }
         let origin = Origin {
             peer,
@@ -221,6 +228,8 @@ impl ProxyHttp for Edge {
             user_header: snapshot.policies.users.trusted_header(),
             overrides: snapshot.policies.rules.route(route).override_headers(),
         };
+        forward::make_room(session.req_header_mut())?;
+        traced.put_on(session.req_header_mut(), &snapshot.trace)?;
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
         tell_scheme(session)?;
         ctx.attempt = admission.attempt;
@@ -331,8 +340,8 @@ impl ProxyHttp for Edge {
         if ctx.attempt.is_some() {
             self.learn(response, ctx).await;
         }
-        let Some(snapshot) = &ctx.snapshot else { return Ok(()) };
-        respond::add_ours(session, response, snapshot, ctx.quota(), now)
+        let Some(terms) = ctx.terms() else { return Ok(()) };
+        respond::add_ours(session, response, terms, ctx.quota(), now)
     }
 
     fn response_body_filter(
@@ -363,18 +372,17 @@ impl ProxyHttp for Edge {
             && let Some(upstream) = ctx.upstream()
         {
             upstream.metrics().failed(failure_kind(error));
-            let request_id = ctx.request_id(&session.req_header().headers);
-            self.gateway.backend_failed(upstream.name(), error.etype().as_str(), request_id);
+            self.gateway.backend_failed(upstream.name(), error.etype().as_str(), ctx.request_id());
         }
         // What was begun must not be ended as if it were whole: it breaks off.
         let has_begun = session.response_written().is_some_and(|head| !head.status.is_informational());
         if let Some(status) = status.filter(|_| !has_begun) {
             let now = self.gateway.clock().now();
-            let snapshot = ctx.snapshot.as_deref();
             let retry_after =
                 ctx.upstream().map(Upstream::retry_after).filter(|_| *error.etype() == NO_SERVER);
             let failure = BackendFailure { status, retry_after };
-            if let Err(error) = respond::backend_failed(session, snapshot, ctx.quota(), failure, now).await {
+            if let Err(error) = respond::backend_failed(session, ctx.terms(), ctx.quota(), failure, now).await
+            {
                 tracing::debug!(%error, "a client left before its answer");
             }
         }
@@ -388,15 +396,15 @@ impl Edge {
     async fn answer_itself(
         &self,
         session: &mut Session,
-        snapshot: &Snapshot,
+        terms: Terms<'_>,
         route: RouteIndex,
         (task, attempt): (Option<Task>, Option<Box<Attempt>>),
         permit: Permit,
-    ) -> pingora::Result<()> {
-        let Some(task) = task else { return respond::preflight(session, snapshot).await };
-        let answer = self.gateway.perform(&snapshot.policies, route, task, attempt).await;
+    ) -> pingora::Result<Told> {
+        let Some(task) = task else { return respond::preflight(session, terms).await };
+        let answer = self.gateway.perform(&terms.snapshot.policies, route, task, attempt).await;
         let now = self.gateway.clock().now();
-        respond::answer(session, snapshot, route, permit.quota(), answer, now).await
+        respond::answer(session, terms, (route, permit.quota()), answer, now).await
     }
 
     /// The server that was asked counts as silent once more.
@@ -428,23 +436,17 @@ impl Edge {
     /// Tells of a request that is over.
     fn tell(&self, session: &Session, notes: &Notes, ctx: &Context) {
         let Some(snapshot) = &ctx.snapshot else { return };
-        notes.close(
-            session,
-            snapshot,
-            ctx.asked.as_ref().map(|asked| asked.at),
-            self.gateway.clock(),
-            |account| {
-                if snapshot.access_lines.want(account.status) {
-                    self.access.note(account);
-                }
-                #[cfg(feature = "otlp")]
-                if let (Some(spans), Some(_)) = (&self.spans, snapshot.trace.sampler)
-                    && let Some(placed) = notes.placed(self.ids.span())
-                {
-                    spans.note(account, placed);
-                }
-            },
-        );
+        notes.close(session, snapshot, ctx, self.gateway.clock(), |account| {
+            if snapshot.access_lines.want(account.status) {
+                self.access.note(account);
+            }
+            #[cfg(feature = "otlp")]
+            if let (Some(spans), Some(_), Some(traced)) = (&self.spans, snapshot.trace.sampler, &ctx.traced)
+                && let Some(placed) = Notes::placed(traced, self.ids.span())
+            {
+                spans.note(account, placed);
+            }
+        });
     }
 
     async fn settle(&self, outcome: Outcome, ctx: &mut Context) {

@@ -94,6 +94,7 @@ impl Exchange for Imagined {
             headers: &self.headers,
             peer: self.peer,
             request_id: None,
+            trace: None,
             client_cert: None,
         }
     }

@@ -3,7 +3,6 @@
 //! `X-RateLimit-*` as GitHub made them common, `RateLimit` and `RateLimit-Policy` in the syntax of
 //! draft-ietf-httpapi-ratelimit-headers-11.
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
@@ -117,13 +116,13 @@ impl Limit {
     }
 }
 
-/// Calls `add` with each header that an answer with this quota carries.
+/// Calls `add` with each header that an answer with this quota carries, and its value.
 pub fn write(
     quota: &Quota,
     names: &QuotaNames,
     style: HeaderStyle,
     now: Timestamp,
-    mut add: impl FnMut(LimitHeader, HeaderValue),
+    mut add: impl FnMut(LimitHeader, &[u8]),
 ) {
     let delta_s = now.until(quota.resets_at).ceil_secs();
     let reset = match style.legacy {
@@ -131,67 +130,25 @@ pub fn write(
         LegacyHeaders::ResetEpoch => Some(quota.resets_at.ceil_secs()),
         LegacyHeaders::ResetDelta => Some(delta_s),
     };
-    let mut values = Values::new();
+    let mut digits = itoa::Buffer::new();
     if let Some(reset) = reset {
-        values.add(LimitHeader::Limit, |text| text.number(quota.limit));
-        values.add(LimitHeader::Remaining, |text| text.number(quota.remaining));
-        values.add(LimitHeader::Reset, |text| text.number(reset));
+        add(LimitHeader::Limit, digits.format(quota.limit).as_bytes());
+        add(LimitHeader::Remaining, digits.format(quota.remaining).as_bytes());
+        add(LimitHeader::Reset, digits.format(reset).as_bytes());
     }
-    let policy = match style.ietf {
-        IetfHeaders::Off => None,
+    match style.ietf {
+        IetfHeaders::Off => {}
         IetfHeaders::On => {
-            values.add(LimitHeader::RateLimit, |text| {
-                text.put(names.name(quota.of)).put(";r=").number(quota.remaining).put(";t=").number(delta_s)
-            });
-            names.policy.as_ref()
-        }
-    };
-    values.each(&mut add);
-    if let Some(policy) = policy {
-        add(LimitHeader::RateLimitPolicy, policy.clone());
-    }
-}
-
-/// Header values that share the memory they are written to: two allocations each would be most of what
-/// they cost.
-struct Values {
-    text: Text,
-    /// Where in the text each of them ends.
-    ends: SmallVec<[(LimitHeader, usize); 4]>,
-}
-
-struct Text(Vec<u8>);
-
-impl Text {
-    fn put(&mut self, part: &str) -> &mut Text {
-        self.0.extend_from_slice(part.as_bytes());
-        self
-    }
-
-    fn number(&mut self, number: impl itoa::Integer) -> &mut Text {
-        self.put(itoa::Buffer::new().format(number))
-    }
-}
-
-impl Values {
-    fn new() -> Values {
-        // As many bytes as nearly all of them take.
-        Values { text: Text(Vec::with_capacity(64)), ends: SmallVec::new() }
-    }
-
-    fn add(&mut self, header: LimitHeader, write: impl FnOnce(&mut Text) -> &mut Text) {
-        let end = write(&mut self.text).0.len();
-        self.ends.push((header, end));
-    }
-
-    fn each(self, mut add: impl FnMut(LimitHeader, HeaderValue)) {
-        let text = Bytes::from(self.text.0);
-        let mut start = 0;
-        for (header, end) in self.ends {
-            if let Ok(value) = HeaderValue::from_maybe_shared(text.slice(start..end)) {
-                add(header, value);
+            let mut text: SmallVec<[u8; 96]> = SmallVec::new();
+            text.extend_from_slice(names.name(quota.of).as_bytes());
+            text.extend_from_slice(b";r=");
+            text.extend_from_slice(digits.format(quota.remaining).as_bytes());
+            text.extend_from_slice(b";t=");
+            text.extend_from_slice(digits.format(delta_s).as_bytes());
+            add(LimitHeader::RateLimit, &text);
+            if let Some(policy) = &names.policy {
+                add(LimitHeader::RateLimitPolicy, policy.as_bytes());
             }
-            start = end;
         }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::header::USER_AGENT;
 use smallvec::SmallVec;
 
-use super::Gateway;
 use super::guard::{NewBlock, Suspected};
 use super::policies::Policies;
+use super::{Gateway, Head};
 use crate::decision::key::KeyHash;
 use crate::decision::limit::{Limit, Mode};
 use crate::decision::plan::Identity;
@@ -16,7 +15,6 @@ use crate::decision::route::RouteIndex;
 use crate::decision::suspicion::Suspect;
 use crate::decision::tally::{Aftermath, Charge, Held, Judgement, Outcome, Settlement};
 use crate::decision::time::Timestamp;
-use crate::decision::trace::TraceContext;
 use crate::decision::verdict::Began;
 use crate::journal::{EventKind, Reason};
 
@@ -49,11 +47,11 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn of(client: IpAddr, headers: &HeaderMap) -> Sender {
+    pub(super) fn of(client: IpAddr, head: &Head<'_>) -> Sender {
         const USER_AGENT_MAX: usize = 256;
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let user_agent = text(USER_AGENT.as_str()).map(|agent| agent.chars().take(USER_AGENT_MAX).collect());
-        let trace_id = TraceContext::of(headers).map(|context| context.trace.to_string().into());
+        let agent = head.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let user_agent = agent.map(|agent| agent.chars().take(USER_AGENT_MAX).collect());
+        let trace_id = head.trace.map(|trace| trace.to_string().into());
         Sender { client, user_agent, trace_id }
     }
 }

@@ -15,7 +15,6 @@ use crate::decision::policy::Rules;
 use crate::decision::refusal::Refusal;
 use crate::decision::suspicion::Suspect;
 use crate::decision::time::Timestamp;
-use crate::decision::trace::TraceContext;
 use crate::decision::verdict::{Cause, Grounds, Permit};
 use crate::journal::{BlockId, EventKind, Reason};
 use crate::telemetry::{RefusalLine, Verdict};
@@ -78,7 +77,6 @@ impl Gateway {
             | Refusal::Otp(_)
             | Refusal::ClientGone => (CauseLabels::default(), None),
         };
-        let trace = TraceContext::of(head.headers).map(|context| context.trace.text());
         let line = RefusalLine {
             route: handles.name(),
             verdict,
@@ -91,8 +89,8 @@ impl Gateway {
             client: seen.client.address,
             method: head.method.as_str(),
             path: head.path,
-            request_id: head.request_id(),
-            trace_id: trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
+            request_id: head.request_id,
+            trace: head.trace,
         };
         self.refusals.refused(&line, seen.decided_at);
         if let Some(kind) = event_kind(refusal) {
@@ -117,7 +115,7 @@ impl Gateway {
         let counted = limit.and_then(|limit| seen.plan.key_of(limit));
         let key = counted.unwrap_or_else(|| self.key_of_sender(seen));
         self.repeats.note(&self.journal, Alike { kind, key }, seen.decided_at, || {
-            let sender = Sender::of(seen.client.address, head.headers);
+            let sender = Sender::of(seen.client.address, &head);
             let mut event = self.event(kind, handles, &sender, seen.decided_at);
             match refusal {
                 Refusal::Limited(limited) => {
@@ -152,7 +150,7 @@ impl Gateway {
     ) -> Option<Timestamp> {
         let index = seen.route?;
         let route = policies.rules.route(index);
-        let sender = Sender::of(seen.client.address, head.headers);
+        let sender = Sender::of(seen.client.address, &head);
         for &began in &seen.began {
             let Some(key) = seen.plan.key_of(usize::from(began.limit)) else { continue };
             let counts_failures =

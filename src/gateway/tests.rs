@@ -218,6 +218,7 @@ impl Exchange for Ask {
             peer: *peer,
             client_cert: None,
             request_id: None,
+            trace: None,
         }
     }
 

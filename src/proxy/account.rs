@@ -3,16 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use http::Method;
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderName, Method};
 use pingora::proxy::Session;
 
 use super::Snapshot;
+use super::context::Context;
 use super::trace::Traced;
 use crate::clock::{Clock, Stopwatch};
 use crate::decision::route::RouteIndex;
 use crate::decision::time::Timestamp;
-use crate::decision::trace::TraceContext;
 #[cfg(feature = "otlp")]
 use crate::decision::trace::{Sampled, SpanId};
 use crate::gateway::{Admission, Head};
@@ -34,15 +34,13 @@ pub(super) struct Notes {
     verdict: Verdict,
     keys: Vec<Box<str>>,
     client: IpAddr,
-    #[cfg_attr(not(feature = "otlp"), expect(dead_code, reason = "spans alone are placed by it"))]
-    traced: Traced,
     /// The server that was asked last.
     pub(super) server: Option<SocketAddr>,
     pub(super) answered_at: Option<Stopwatch>,
 }
 
 impl Notes {
-    pub(super) fn of(admission: &Admission, head: Head<'_>, traced: Traced, snapshot: &Snapshot) -> Notes {
+    pub(super) fn of(admission: &Admission, head: Head<'_>, snapshot: &Snapshot) -> Notes {
         let timing = admission.timing;
         let host = head.host();
         Notes {
@@ -57,7 +55,6 @@ impl Notes {
             verdict: admission.verdict,
             keys: admission.keys(&snapshot.policies.rules),
             client: admission.client.address,
-            traced,
             server: None,
             answered_at: None,
         }
@@ -65,37 +62,39 @@ impl Notes {
 
     /// Where its spans belong, if they are wanted; `span` is a new id.
     #[cfg(feature = "otlp")]
-    pub(super) fn placed(&self, span: SpanId) -> Option<Placed> {
-        let Traced { own, parent } = self.traced;
+    pub(super) fn placed(traced: &Traced, span: SpanId) -> Option<Placed> {
+        let (own, parent) = (traced.own, traced.parent);
         (own.sampled == Sampled::Yes).then_some(Placed { span, parent, told: own })
     }
 
-    /// Tells `tell` all of it. `asked_at` is when the last server was asked.
+    /// Tells `tell` all of it.
     pub(super) fn close(
         &self,
         session: &Session,
         snapshot: &Snapshot,
-        asked_at: Option<Stopwatch>,
+        ctx: &Context,
         clock: &Clock,
         tell: impl FnOnce(&Account<'_>),
     ) {
-        let headers = &session.req_header().headers;
-        let trace = TraceContext::of(headers).map(|context| context.trace.text());
-        let status = session.response_written().map(|answer| answer.status.as_u16());
+        let trace = ctx.traced.as_ref().and_then(Traced::known).map(|trace| trace.text());
+        let asked_at = ctx.asked.as_ref().map(|asked| asked.at);
+        let by_pingora = || session.response_written().map(|answer| answer.status);
+        let status = ctx.told.map_or_else(by_pingora, |told| Some(told.status));
+        let body_bytes = ctx.told.map_or_else(|| session.body_bytes_sent(), |told| told.body_bytes);
         let routes = snapshot.policies.rules.routes();
         tell(&Account {
             at: self.at,
             method: self.method.as_str(),
             path: &self.path,
             host: self.host.as_deref(),
-            status,
-            bytes_out: session.body_bytes_sent() as u64,
+            status: status.map(|status| status.as_u16()),
+            bytes_out: body_bytes as u64,
             route: self.route.and_then(|index| routes.get(index.0)).map_or("-", |route| route.name()),
             verdict: self.verdict,
             keys: &self.keys,
             client: self.client,
-            user_agent: text(headers, &USER_AGENT),
-            request_id: snapshot.trace.request_id.as_ref().and_then(|name| text(headers, name)),
+            user_agent: session.req_header().headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
+            request_id: ctx.request_id(),
             trace_id: trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
             total: self.watch.until(clock.stopwatch()),
             decision: self.decision,
@@ -105,8 +104,4 @@ impl Notes {
             asked: asked_at.map(|asked| self.watch.until(asked)),
         });
     }
-}
-
-fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok()
 }

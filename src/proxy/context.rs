@@ -11,13 +11,15 @@
 //! | `attempt`  | `request_filter` | settled by the answer, or when the request ends |
 //! | `answer`   | `response_filter`| an answer whose body tells the outcome         |
 //! | `notes`    | `request_filter` | told when the request ends, if anybody asks    |
+//! | `traced`   | `request_filter` | the ids that lines and answers name            |
+//! | `told`     | `request_filter` | what we answered past Pingora                  |
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-
 use super::account::Notes;
 use super::activity::Underway;
+use super::respond::{Terms, Told};
+use super::trace::Traced;
 use super::upstream::Server;
 use super::{Snapshot, Upstream};
 use crate::clock::Stopwatch;
@@ -44,6 +46,8 @@ pub struct Context {
     pub(super) attempt: Option<Box<Attempt>>,
     pub(super) answer: Option<Box<AnswerWatch>>,
     pub(super) notes: Option<Box<Notes>>,
+    pub(super) traced: Option<Traced>,
+    pub(super) told: Option<Told>,
 }
 
 /// Where an admitted request goes, and by what right.
@@ -76,10 +80,14 @@ impl Context {
         self.upstream().is_some_and(|upstream| self.attempts <= upstream.retries())
     }
 
-    /// The id of the request with these headers.
-    pub(super) fn request_id<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
-        let name = self.snapshot.as_ref()?.trace.request_id.as_ref()?;
-        headers.get(name)?.to_str().ok()
+    /// On what terms the request is answered.
+    pub(super) fn terms(&self) -> Option<Terms<'_>> {
+        Some(Terms { snapshot: self.snapshot.as_deref()?, traced: self.traced.as_ref() })
+    }
+
+    /// The id of the request.
+    pub(super) fn request_id(&self) -> Option<&str> {
+        self.traced.as_ref()?.request_id()
     }
 
     /// Which answers of the request's route are a failed attempt.

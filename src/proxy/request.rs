@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, Method};
+use http::Method;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
+use super::trace::Traced;
 use super::{body, wire};
 use crate::gateway::{BodyUnread, Exchange, Head};
 
@@ -16,17 +17,22 @@ pub(super) struct Arrival<'s> {
     session: &'s mut Session,
     peer: IpAddr,
     client_cert: Option<Arc<str>>,
-    request_id: Option<&'s HeaderName>,
+    traced: Option<&'s Traced>,
 }
 
 impl<'s> Arrival<'s> {
-    pub(super) fn new(session: &'s mut Session, request_id: Option<&'s HeaderName>) -> Arrival<'s> {
+    pub(super) fn new(session: &'s mut Session) -> Arrival<'s> {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
         spell_method(session);
         let client_cert = wire::connection_of(session).and_then(|connection| connection.client_cert.clone());
         // Every connection knows its peer; one that does not is counted as nobody's.
         let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        Arrival { session, peer, client_cert, request_id }
+        Arrival { session, peer, client_cert, traced: None }
+    }
+
+    /// By which ids the gateway is to tell of it.
+    pub(super) fn known_by(&mut self, traced: &'s Traced) {
+        self.traced = Some(traced);
     }
 
     /// Who is at the other end of the connection.
@@ -60,7 +66,8 @@ impl Exchange for Arrival<'_> {
             headers: &header.headers,
             peer: self.peer,
             client_cert: self.client_cert.as_deref(),
-            request_id: self.request_id,
+            request_id: self.traced.and_then(Traced::request_id),
+            trace: self.traced.and_then(Traced::known),
         }
     }
 

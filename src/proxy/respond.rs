@@ -12,8 +12,11 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 
+use super::own::{Afterwards, Fields, Said};
+use super::trace::Traced;
 use super::{Snapshot, wire};
 use crate::decision::answer::{Cors, TemplateValues};
 use crate::decision::headers::{self, Quota};
@@ -27,14 +30,26 @@ use crate::otp;
 /// An unread body up to this size is taken in, so that the connection can be kept, bytes.
 const DRAIN_MAX: usize = 64 * 1024;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
-/// Room for the fields of a refusal without CORS, and for the two that Pingora adds.
-const FIELDS: usize = 12;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Those of RFC 9110 and RFC 5789 that a backend may be asked by; which of them it takes, it says itself.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+const METHODS: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// What a page of another origin may read of a refusal, beside the id of its request.
 const EXPOSED: &str =
     "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy";
+
+/// By which rules a request is answered, and what it is known by.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) traced: Option<&'a Traced>,
+}
+
+/// What a client was told by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) status: StatusCode,
+    pub(super) body_bytes: usize,
+}
 
 /// An answer of the gateway's own.
 struct Answer {
@@ -46,36 +61,36 @@ struct Answer {
 /// Answers a refused request.
 pub(super) async fn refuse(
     session: &mut Session,
-    snapshot: &Snapshot,
+    terms: Terms<'_>,
     route: Option<RouteIndex>,
     refusal: &Refusal,
     now: Timestamp,
-) -> pingora::Result<()> {
-    let rules = &snapshot.policies.rules;
-    let mut fields = HeaderMap::with_capacity(FIELDS);
+) -> pingora::Result<Told> {
+    let rules = &terms.snapshot.policies.rules;
+    let mut fields = Fields::for_client(session);
     let answer = match (refusal, route.map(|index| rules.route(index))) {
         (Refusal::Limited(limited), Some(route)) => {
             let retry_after_s = now.until(limited.retry_at).ceil_secs().max(1);
-            fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            fields.put_number(&RETRY_AFTER, retry_after_s);
             if let Some(quota) = &limited.quota {
                 headers::write(quota, route.quota_names(), rules.headers, now, |header, value| {
-                    fields.insert(header.name(), value);
+                    fields.put(&header.name(), value);
                 });
             }
             limited_answer(route, limited, retry_after_s)
         }
         (Refusal::Banned { until, .. }, Some(route)) => {
             let retry_after_s = now.until(*until).ceil_secs().max(1);
-            fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            fields.put_number(&RETRY_AFTER, retry_after_s);
             worded(route, TemplateValues { retry_after_s, limit: 0, window: "block", route: route.name() })
         }
         (Refusal::StoreAway { retry_at }, _) => {
             let retry_after_s = now.until(*retry_at).ceil_secs().max(1);
-            fields.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
+            fields.put_number(&RETRY_AFTER, retry_after_s);
             of_route(route.map(|index| rules.route(index)), refusal)
         }
         (Refusal::Method, route) => {
-            fields.insert(ALLOW, METHODS);
+            fields.put(&ALLOW, METHODS);
             of_route(route, refusal)
         }
         (Refusal::Limited(_) | Refusal::Banned { .. }, None) => of_route(None, refusal),
@@ -93,7 +108,7 @@ pub(super) async fn refuse(
             route,
         ) => of_route(route, refusal),
     };
-    write(session, answer, fields, Some(snapshot)).await
+    write(session, answer, fields, Some(terms)).await
 }
 
 /// Clients of one-time codes tell refusals apart by a code.
@@ -110,41 +125,39 @@ fn of_route(route: Option<&Route>, refusal: &Refusal) -> Answer {
 /// Answers a request that the gateway itself has done.
 pub(super) async fn answer(
     session: &mut Session,
-    snapshot: &Snapshot,
-    route: RouteIndex,
-    quota: Option<&Quota>,
+    terms: Terms<'_>,
+    (route, quota): (RouteIndex, Option<&Quota>),
     answer: otp::Answer,
     now: Timestamp,
-) -> pingora::Result<()> {
-    let rules = &snapshot.policies.rules;
-    let mut fields = HeaderMap::with_capacity(FIELDS);
+) -> pingora::Result<Told> {
+    let rules = &terms.snapshot.policies.rules;
+    let mut fields = Fields::for_client(session);
     if let Some(quota) = quota {
         headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-            fields.insert(header.name(), value);
+            fields.put(&header.name(), value);
         });
     }
     let otp::Answer { status, content_type, body } = answer;
     let answer = Answer { status, content_type: HeaderValue::from_static(content_type), body: body.into() };
-    write(session, answer, fields, Some(snapshot)).await
+    write(session, answer, fields, Some(terms)).await
 }
 
 /// Tells a browser what a page of another origin may send to a route that has no backend to say it
 /// (Fetch, §3.3.3).
-pub(super) async fn preflight(session: &mut Session, snapshot: &Snapshot) -> pingora::Result<()> {
-    let mut fields = HeaderMap::with_capacity(FIELDS);
-    if snapshot.policies.rules.cors != Cors::Nobody {
-        fields.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-        fields
-            .insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, idempotency-key"));
-        fields.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+pub(super) async fn preflight(session: &mut Session, terms: Terms<'_>) -> pingora::Result<Told> {
+    let mut fields = Fields::for_client(session);
+    if terms.snapshot.policies.rules.cors != Cors::Nobody {
+        fields.put(&ACCESS_CONTROL_ALLOW_METHODS, b"GET, POST");
+        fields.put(&ACCESS_CONTROL_ALLOW_HEADERS, b"content-type, idempotency-key");
+        fields.put(&ACCESS_CONTROL_MAX_AGE, b"600");
     }
     let answer = Answer { status: StatusCode::NO_CONTENT, content_type: JSON, body: Bytes::new() };
-    write(session, answer, fields, Some(snapshot)).await
+    write(session, answer, fields, Some(terms)).await
 }
 
 /// Sends a client on to https, on this port; what it asked for stays what it was (RFC 9110 §15.4.9).
-pub(super) async fn redirect(session: &mut Session, snapshot: &Snapshot, port: u16) -> pingora::Result<()> {
-    let mut fields = HeaderMap::with_capacity(FIELDS);
+pub(super) async fn redirect(session: &mut Session, terms: Terms<'_>, port: u16) -> pingora::Result<Told> {
+    let mut fields = Fields::for_client(session);
     let request = session.req_header();
     let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
     let place = request.uri.authority().cloned().or(host).and_then(|authority| {
@@ -152,12 +165,12 @@ pub(super) async fn redirect(session: &mut Session, snapshot: &Snapshot, port: u
     });
     let answer = match place {
         Some(place) => {
-            fields.insert(LOCATION, place);
+            fields.put(&LOCATION, place.as_bytes());
             Answer::plain(StatusCode::PERMANENT_REDIRECT, "Use https.")
         }
         None => Answer::plain(StatusCode::BAD_REQUEST, "The Host header is missing or malformed."),
     };
-    write(session, answer, fields, Some(snapshot)).await
+    write(session, answer, fields, Some(terms)).await
 }
 
 /// The same place by https. The port that the client named was that of http.
@@ -180,11 +193,11 @@ pub(super) struct BackendFailure {
 /// Answers a request whose backend did not.
 pub(super) async fn backend_failed(
     session: &mut Session,
-    snapshot: Option<&Snapshot>,
+    terms: Option<Terms<'_>>,
     quota: Option<(RouteIndex, &Quota)>,
     failure: BackendFailure,
     now: Timestamp,
-) -> pingora::Result<()> {
+) -> pingora::Result<Told> {
     // The connection is not used again, and the client is told so.
     session.set_keepalive(None);
     let detail = match failure.status {
@@ -194,73 +207,77 @@ pub(super) async fn backend_failed(
         _ => "The request could not be handled.",
     };
     let answer = Answer::plain(failure.status, detail);
-    let mut fields = HeaderMap::with_capacity(FIELDS);
+    // Pingora is to know that it was answered: it is by Pingora that the request ends.
+    let mut fields = Fields::for_pingora();
     if let Some(retry_after) = failure.retry_after {
-        fields.insert(RETRY_AFTER, HeaderValue::from(retry_after.ceil_secs().max(1)));
+        fields.put_number(&RETRY_AFTER, retry_after.ceil_secs().max(1));
     }
-    let Some(snapshot) = snapshot else { return write(session, answer, fields, None).await };
-    let rules = &snapshot.policies.rules;
-    if let Some((route, quota)) = quota {
+    if let (Some(terms), Some((route, quota))) = (terms, quota) {
+        let rules = &terms.snapshot.policies.rules;
         headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-            fields.insert(header.name(), value);
+            fields.put(&header.name(), value);
         });
     }
-    write(session, answer, fields, Some(snapshot)).await
+    write(session, answer, fields, terms).await
 }
 
-/// The id that the request goes by, and its header.
-fn request_id<'a>(
-    headers: &'a HeaderMap,
-    snapshot: &'a Snapshot,
-) -> Option<(&'a HeaderName, &'a HeaderValue)> {
-    let name = snapshot.trace.request_id.as_ref()?;
-    Some((name, headers.get(name)?))
-}
-
-/// Adds to the backend's answer what clients are told of their request: its id, and the limits.
+/// Adds to the backend's answer what clients are told of their request: its id, and the limits. What the backend
+/// itself says of limits is left alone.
 pub(super) fn add_ours(
     session: &Session,
     response: &mut ResponseHeader,
-    snapshot: &Snapshot,
+    terms: Terms<'_>,
     quota: Option<(RouteIndex, &Quota)>,
     now: Timestamp,
 ) -> pingora::Result<()> {
-    let id = request_id(&session.req_header().headers, snapshot);
-    match (quota, id) {
-        (Some((route, quota)), id) => add_limit_headers(response, snapshot, route, quota, id, now),
-        (None, Some((name, id))) => response.insert_header(name, id.clone()),
-        (None, None) => Ok(()),
+    let rules = &terms.snapshot.policies.rules;
+    let mut fields = Fields::for_client(session);
+    if let Some((name, id)) = terms.request_id() {
+        if response.headers.contains_key(name) {
+            response.remove_header(name);
+        }
+        fields.put(name, id.as_bytes());
+    }
+    if let Some((route, quota)) = quota {
+        let may_say_so = response.headers.keys().any(|name| {
+            let name = name.as_str();
+            name.starts_with("x-ratelimit-") || name.starts_with("ratelimit")
+        });
+        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
+            if !may_say_so || !response.headers.contains_key(header.name()) {
+                fields.put(&header.name(), value);
+            }
+        });
+    }
+    match fields {
+        Fields::Lines(lines) => {
+            wire::say(session, Said::Fields(lines));
+            Ok(())
+        }
+        Fields::Map(map) => extend(response, map),
     }
 }
 
-/// Adds the limit headers to the backend's answer, leaving alone what the backend itself says of limits.
-fn add_limit_headers(
-    response: &mut ResponseHeader,
-    snapshot: &Snapshot,
-    route: RouteIndex,
-    quota: &Quota,
-    id: Option<(&HeaderName, &HeaderValue)>,
-    now: Timestamp,
-) -> pingora::Result<()> {
-    let rules = &snapshot.policies.rules;
-    // Pingora keeps a second map for the letter case of names, which doubles the cost of every
-    // field that is added. Names have no case (RFC 9110 §5.1), so the answer goes on without it.
+/// Adds fields that are not there yet.
+fn extend(response: &mut ResponseHeader, fields: HeaderMap) -> pingora::Result<()> {
+    // Pingora keeps a second map for the letter case of names, which doubles the cost of every field that is added.
+    // Names have no case in HTTP/2, so the answer goes on without it.
     let said = response.get_reason_phrase().filter(|said| Some(*said) != response.status.canonical_reason());
     let said = said.map(str::to_owned);
     let placeholder = response_header(response.status, HeaderMap::new());
     let mut parts = http::response::Parts::from(std::mem::replace(response, placeholder));
-    // Room for all of them at once: the map would grow twice otherwise.
-    parts.headers.reserve(6);
-    if let Some((name, id)) = id {
-        parts.headers.insert(name, id.clone());
-    }
-    headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-        parts.headers.entry(header.name()).or_insert(value);
-    });
+    parts.headers.extend(fields);
     *response = ResponseHeader::from(parts);
     match said {
         Some(reason) => response.set_reason_phrase(Some(&reason)),
         None => Ok(()),
+    }
+}
+
+impl<'a> Terms<'a> {
+    /// The id that the request goes by, and its header.
+    fn request_id(&self) -> Option<(&'a HeaderName, &'a HeaderValue)> {
+        self.snapshot.trace.request_id.as_ref().zip(self.traced?.id())
     }
 }
 
@@ -301,36 +318,60 @@ impl Answer {
 async fn write(
     session: &mut Session,
     answer: Answer,
-    mut fields: HeaderMap,
-    snapshot: Option<&Snapshot>,
-) -> pingora::Result<()> {
+    mut fields: Fields,
+    terms: Option<Terms<'_>>,
+) -> pingora::Result<Told> {
     if answer.status != StatusCode::NO_CONTENT {
         // Without a length Pingora would close the connection to mark the end.
-        fields.insert(CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
-        fields.insert(CONTENT_TYPE, answer.content_type);
+        fields.put_number(&CONTENT_LENGTH, answer.body.len() as u64);
+        fields.put(&CONTENT_TYPE, answer.content_type.as_bytes());
     }
-    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(snapshot) = snapshot {
-        let headers = &session.req_header().headers;
-        if let Some((name, id)) = request_id(headers, snapshot) {
-            fields.insert(name.clone(), id.clone());
+    fields.put(&CACHE_CONTROL, b"no-store");
+    if let Some(terms) = terms {
+        if let Some((name, id)) = terms.request_id() {
+            fields.put(name, id.as_bytes());
         }
-        let cors = &snapshot.policies.rules.cors;
+        let cors = &terms.snapshot.policies.rules.cors;
         if *cors != Cors::Nobody {
-            fields.extend(cors_headers(cors, headers.get(ORIGIN), snapshot.trace.request_id.as_ref()));
+            let (origin, id) = (session.req_header().headers.get(ORIGIN), &terms.snapshot.trace.request_id);
+            cors_headers(cors, origin, id.as_ref())
+                .for_each(|(name, value)| fields.put(&name, value.as_bytes()));
         }
     }
-    if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.clone()) {
-        fields.insert(STRICT_TRANSPORT_SECURITY, hsts);
+    if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.as_ref()) {
+        fields.put(&STRICT_TRANSPORT_SECURITY, hsts.as_bytes());
     }
-    let header = response_header(answer.status, fields);
-    drain(session).await;
-    let has_body = session.req_header().method != Method::HEAD && !answer.body.is_empty();
-    session.write_response_header(Box::new(header), !has_body).await?;
-    if has_body {
-        session.write_response_body(Some(answer.body), true).await?;
+    let left_over = drain(session).await;
+    let has_body = session.req_header().method != Method::HEAD;
+    let body = if has_body { answer.body } else { Bytes::new() };
+    let told = Told { status: answer.status, body_bytes: body.len() };
+    match fields {
+        Fields::Lines(lines) => {
+            let afterwards = afterwards(session, left_over);
+            wire::say(session, Said::answer(answer.status, &lines, &body, afterwards));
+        }
+        Fields::Map(map) => {
+            let header = Box::new(response_header(answer.status, map));
+            session.write_response_header(header, body.is_empty()).await?;
+            if !body.is_empty() {
+                session.write_response_body(Some(body), true).await?;
+            }
+        }
     }
-    Ok(())
+    Ok(told)
+}
+
+/// Whether the connection of HTTP/1 goes on behind an answer that Pingora does not write. Behind one that leaves a body
+/// unread it does not: what is left must never be taken for the next request.
+fn afterwards(session: &mut Session, left_over: LeftOver) -> Afterwards {
+    match left_over {
+        LeftOver::Nothing => {}
+        LeftOver::Body => session.set_keepalive(None),
+    }
+    match session.as_downstream() {
+        ServerSession::H1(session) if session.will_keepalive() => Afterwards::KeepAlive,
+        _ => Afterwards::Close,
+    }
 }
 
 /// A head made of a finished map: adding fields to Pingora's one by one costs several times that.
@@ -340,23 +381,34 @@ fn response_header(status: StatusCode, fields: HeaderMap) -> ResponseHeader {
     ResponseHeader::from(parts)
 }
 
-/// Takes in a small body that nobody read: Pingora closes the connection otherwise, and what is
-/// left of the body must never be taken for the next request.
-async fn drain(session: &mut Session) {
+/// What of a request nobody took in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeftOver {
+    Nothing,
+    Body,
+}
+
+/// Takes in a small body that nobody read: the connection is closed otherwise, for what is left of the body must never
+/// be taken for the next request.
+async fn drain(session: &mut Session) -> LeftOver {
     let downstream = session.as_downstream_mut();
     if downstream.is_body_done() {
-        return;
+        return LeftOver::Nothing;
     }
     let headers = &downstream.req_header().headers;
     let waits_to_send = headers.contains_key(EXPECT);
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok());
     let is_small = length.is_some_and(|length: usize| length <= DRAIN_MAX);
     if waits_to_send || !is_small {
-        return;
+        return LeftOver::Body;
     }
     downstream.set_total_drain_timeout(Some(DRAIN_DEADLINE));
-    if let Err(error) = downstream.drain_request_body().await {
-        tracing::debug!(%error, "a refused request's body broke off");
+    match downstream.drain_request_body().await {
+        Ok(()) => LeftOver::Nothing,
+        Err(error) => {
+            tracing::debug!(%error, "a refused request's body broke off");
+            LeftOver::Body
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use crate::decision::trace::{
-    Sampled, SpanId, TRACEPARENT, TRACESTATE, TraceContext, TraceId, TraceRules, Traceparent, is_request_id,
+    Sampled, SpanId, TRACESTATE, TraceContext, TraceId, TraceRules, Traceparent, is_request_id,
 };
 
 /// Makes ids that nobody outside can guess, and that never repeat: a counter under a keyed hash. The key is of this
@@ -20,13 +20,20 @@ pub(super) struct Ids {
 }
 
 /// How a request was traced on its way in.
-#[derive(Clone, Copy, Debug)]
 pub(super) struct Traced {
     /// Our span, as the backend is told.
     pub(super) own: TraceContext,
     /// The span that sent us the request, if it named itself.
     #[cfg(feature = "otlp")]
     pub(super) parent: Option<SpanId>,
+    known: Option<TraceId>,
+    id: Option<RequestId>,
+}
+
+enum RequestId {
+    /// A trusted proxy's, and on the request.
+    Sent(HeaderValue),
+    Made(HeaderValue),
 }
 
 impl Ids {
@@ -53,7 +60,8 @@ impl Ids {
     }
 }
 
-/// Gives a request the ids it goes on with, before anything is decided by its headers.
+/// Finds the ids that a request goes on with, before anything is decided about it, and takes off it those that are not
+/// to be believed.
 ///
 /// A trace that the client names is carried on, whoever the client is: it groups what others record, and decides
 /// nothing. A request id is believed from trusted proxies alone: it stands in our lines as the name of the request.
@@ -74,33 +82,77 @@ pub(super) fn enter(
         (Some(sampler), Some(_) | None) => sampler.pick(span),
     };
     let own = TraceContext { trace: sent.map_or_else(|| ids.trace(), |sent| sent.trace), span, sampled };
-    match rules.traceparent {
+    let known = match rules.traceparent {
         Traceparent::Generated => {
             if sent.is_none() && request.headers.contains_key(TRACESTATE) {
                 // It is about a trace that nobody knows (Trace Context §3.3.1.1).
                 request.remove_header(&TRACESTATE);
             }
-            request.insert_header(TRACEPARENT, value(&own.text())?)?;
+            Some(own.trace)
         }
-        Traceparent::Passed => {}
-    }
-    if let Some(name) = &rules.request_id {
-        let mut lines = request.headers.get_all(name).iter();
-        let is_kept = match (lines.next(), lines.next()) {
-            (Some(line), None) => peer_is_trusted && is_request_id(line.as_bytes()),
-            (Some(_), Some(_)) | (None, _) => false,
-        };
-        if !is_kept {
-            // A trace that begins here has the number of its first request: one thing less to look up.
-            let id = if sent.is_some() { ids.trace() } else { own.trace };
-            request.insert_header(name.clone(), value(&id.text())?)?;
-        }
-    }
+        Traceparent::Passed => sent.map(|sent| sent.trace),
+    };
+    let id = match &rules.request_id {
+        // A trace that begins here has the number of its first request: one thing less to look up.
+        Some(name) => Some(request_id(request, name, peer_is_trusted, || {
+            if sent.is_some() { ids.trace() } else { own.trace }
+        })?),
+        None => None,
+    };
     Ok(Traced {
         own,
         #[cfg(feature = "otlp")]
         parent: sent.map(|sent| sent.span),
+        known,
+        id,
     })
+}
+
+fn request_id(
+    request: &mut RequestHeader,
+    name: &HeaderName,
+    peer_is_trusted: bool,
+    make: impl FnOnce() -> TraceId,
+) -> pingora::Result<RequestId> {
+    let mut lines = request.headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (Some(line), None) if peer_is_trusted && is_request_id(line.as_bytes()) => {
+            return Ok(RequestId::Sent(line.clone()));
+        }
+        (Some(_), _) => drop(request.remove_header(name)),
+        (None, _) => {}
+    }
+    Ok(RequestId::Made(value(&make().text())?))
+}
+
+impl Traced {
+    /// Puts the ids on the request, for its backend.
+    pub(super) fn put_on(&self, request: &mut RequestHeader, rules: &TraceRules) -> pingora::Result<()> {
+        match rules.traceparent {
+            Traceparent::Generated => request.insert_header("traceparent", value(&self.own.text())?)?,
+            Traceparent::Passed => {}
+        }
+        match (&rules.request_id, &self.id) {
+            (Some(name), Some(RequestId::Made(id))) => request.insert_header(name.clone(), id.clone()),
+            (Some(_), Some(RequestId::Sent(_)) | None) | (None, _) => Ok(()),
+        }
+    }
+
+    /// The trace that others know the request by.
+    pub(super) fn known(&self) -> Option<TraceId> {
+        self.known
+    }
+
+    /// What everybody is told as the name of the request.
+    pub(super) fn id(&self) -> Option<&HeaderValue> {
+        match self.id.as_ref()? {
+            RequestId::Sent(id) | RequestId::Made(id) => Some(id),
+        }
+    }
+
+    pub(super) fn request_id(&self) -> Option<&str> {
+        self.id()?.to_str().ok()
+    }
 }
 
 fn value(text: &[u8]) -> pingora::Result<HeaderValue> {

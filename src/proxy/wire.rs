@@ -4,13 +4,16 @@
 //! refusal does. The peer's address is known from `accept`, so nobody asks the kernel again.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -26,6 +29,7 @@ use super::gate::Gate;
 use super::h2;
 use super::link::{Link, Protocol};
 use super::listener::Entrance;
+use super::own::Said;
 
 /// What is gathered before it is written, bytes.
 const WRITE_BUFFER: usize = 4096;
@@ -35,6 +39,16 @@ pub(super) struct Wire {
     digest: Arc<SocketDigest>,
     gate: Gate,
     connection: Arc<Connection>,
+    /// What we said that no write held yet.
+    said: Mutex<Option<Said>>,
+    leaving: Leaving,
+}
+
+/// What is to be written before anything else.
+#[derive(Default)]
+struct Leaving {
+    bytes: Vec<u8>,
+    written: usize,
 }
 
 /// What is known of a connection as long as it lasts.
@@ -59,18 +73,63 @@ impl Wire {
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
-        Wire { tcp, digest: Arc::new(digest), gate, connection }
+        let (said, leaving) = (Mutex::default(), Leaving::default());
+        Wire { tcp, digest: Arc::new(digest), gate, connection, said, leaving }
+    }
+
+    /// Writes what was said and is to leave first.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(said) = self.said.get_mut().take_if(|said| matches!(said, Said::Answer(_)))
+            && let Said::Answer(answer) = said
+        {
+            self.leaving = Leaving { bytes: answer, written: 0 };
+        }
+        let Leaving { bytes, written } = &mut self.leaving;
+        while let Some(rest @ [_, ..]) = bytes.get(*written..) {
+            match ready!(self.gate.poll_write(&mut self.tcp, cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => *written += count,
+            }
+        }
+        if *written > 0 {
+            self.leaving = Leaving::default();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes in a head of Pingora's that fields of ours belong to. Whether it did.
+    fn join(&mut self, bytes: &[u8]) -> bool {
+        let said = self.said.get_mut();
+        let Some(joined) = said.as_ref().and_then(|said| said.joined_to(bytes)) else { return false };
+        *said = None;
+        self.leaving = Leaving { bytes: joined, written: 0 };
+        true
+    }
+}
+
+fn wire_of(session: &Session) -> Option<&Wire> {
+    session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()
+}
+
+/// Whether a request came by HTTP/1: then it has its connection for itself.
+pub(super) fn speaks_http1(session: &Session) -> bool {
+    wire_of(session).is_some()
+}
+
+/// Says something on the connection of a request of HTTP/1, in place of what was said and not written yet.
+pub(super) fn say(session: &Session, said: Said) {
+    if let Some(wire) = wire_of(session) {
+        *wire.said.lock() = Some(said);
     }
 }
 
 /// The connection that a request came by.
 pub(super) fn connection_of(session: &Session) -> Option<&Connection> {
-    let downstream = session.as_downstream();
-    match downstream.stream() {
-        Some(stream) => stream.as_any().downcast_ref::<Wire>().map(|wire| &*wire.connection),
+    match wire_of(session) {
+        Some(wire) => Some(&wire.connection),
         // A request of HTTP/2 has a stream of the connection, and of the connection nothing but this.
         None => {
-            let told = downstream.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?;
+            let told = session.as_downstream().digest()?.proxy_digest.as_ref()?.user_data.as_ref()?;
             told.downcast_ref::<Arc<Connection>>().map(|connection| &**connection)
         }
     }
@@ -83,8 +142,7 @@ pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
 
 /// The activity of the connection that a request came by. One of HTTP/2 is looked after by Pingora.
 pub(super) fn activity_of(session: &Session) -> Option<&Arc<Activity>> {
-    let wire = session.as_downstream().stream()?.as_any().downcast_ref::<Wire>()?;
-    Some(wire.gate.activity())
+    wire_of(session).map(|wire| wire.gate.activity())
 }
 
 impl AsyncRead for Wire {
@@ -101,24 +159,39 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         let wire = self.get_mut();
-        wire.gate.poll_write(&mut wire.tcp, cx, buf)
+        ready!(wire.poll_leave(cx))?;
+        if !wire.join(buf) {
+            return wire.gate.poll_write(&mut wire.tcp, cx, buf);
+        }
+        // It is ours now; what does not fit leaves before what is written next.
+        match wire.poll_leave(cx) {
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(buf.len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let wire = self.get_mut();
+        ready!(wire.poll_leave(cx))?;
         wire.gate.poll_flush(&mut wire.tcp, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        ready!(self.poll_leave(cx))?;
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
+        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+        if self.said.get_mut().is_some() {
+            return self.poll_write(cx, first);
+        }
         let wire = self.get_mut();
+        ready!(wire.poll_leave(cx))?;
         wire.gate.poll_write_vectored(&mut wire.tcp, cx, bufs)
     }
 
@@ -130,7 +203,15 @@ impl AsyncWrite for Wire {
 #[async_trait]
 impl Shutdown for Wire {
     async fn shutdown(&mut self) {
-        if let Err(error) = self.gate.end(&mut self.tcp).await {
+        let left = poll_fn(|cx| self.poll_leave(cx)).await;
+        let ended = match left {
+            Ok(()) => {
+                let Wire { gate, tcp, .. } = self;
+                gate.end(tcp).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "the client was gone before the connection was shut down");
         }
     }

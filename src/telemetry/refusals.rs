@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use super::lines::{LineBudget, cut};
 use super::metrics::Verdict;
 use crate::decision::time::Timestamp;
+use crate::decision::trace::TraceId;
 
 /// How much of a path is shown, bytes.
 const PATH_MAX: usize = 256;
@@ -38,7 +39,7 @@ pub struct RefusalLine<'a> {
     /// As the client sent it: shown without its query, cut, and without e-mails and phone numbers.
     pub path: &'a str,
     pub request_id: Option<&'a str>,
-    pub trace_id: Option<&'a str>,
+    pub trace: Option<TraceId>,
 }
 
 impl RefusalLog {
@@ -52,6 +53,7 @@ impl RefusalLog {
         if !self.budget.admit(now) {
             return;
         }
+        let trace = line.trace.map(|trace| trace.text());
         tracing::info!(
             route = line.route,
             verdict = line.verdict.label(),
@@ -65,7 +67,7 @@ impl RefusalLog {
             method = cut(line.method, METHOD_MAX),
             path = shown(line.path).as_str(),
             request_id = line.request_id,
-            trace_id = line.trace_id,
+            trace_id = trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
             "refused"
         );
     }
@@ -135,7 +137,7 @@ mod tests {
             method: "POST",
             path,
             request_id: Some("7c9e-1"),
-            trace_id: None,
+            trace: None,
         }
     }
 

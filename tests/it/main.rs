@@ -41,6 +41,7 @@ mod stuffing;
 mod suspicion;
 mod tidy;
 mod tls;
+mod tools;
 mod tracing;
 mod upgrade;
 mod upstreams;

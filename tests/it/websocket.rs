@@ -3,14 +3,18 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tollgate::clock::Clock;
 
 use crate::harness::backend::{Backend, Reply};
-use crate::harness::gateway::{Gateway, preamble};
+use crate::harness::browser::in_browser;
+use crate::harness::gateway::{Gateway, START, preamble};
 use crate::harness::h2::in_time;
+use crate::harness::{PATIENCE, eventually};
 
 const TWO: &str =
     "routes: [{ name: r, match: { path: /* }, upstream: app, limits: [{ key: ip, windows: { w: 2/min } }] }]";
@@ -128,4 +132,102 @@ async fn a_silent_client_is_kept() {
     assert!(head(&mut stream).await.starts_with("HTTP/1.1 101"));
     tokio::time::sleep(Duration::from_secs(80)).await;
     echoes(&mut stream, b"still there").await;
+}
+
+/// A server that speaks the protocol itself (RFC 6455): it says back what it hears. Whoever asks for anything else gets a page.
+async fn speaker() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Either side may leave.
+            tokio::spawn(async move { drop(speak(stream).await) });
+        }
+    });
+    address
+}
+
+async fn speak(mut stream: TcpStream) -> std::io::Result<()> {
+    let head = head(&mut stream).await;
+    let fields = head.lines().filter_map(|line| line.split_once(": "));
+    let key =
+        fields.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).map(|(_, key)| key).next();
+    let Some(key) = key else {
+        let page =
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+        return stream.write_all(page).await;
+    };
+    let agreed = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let agreed = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, agreed.as_bytes());
+    let agreed = BASE64_STANDARD.encode(agreed);
+    let head = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {agreed}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    loop {
+        let (first, second) = (stream.read_u8().await?, stream.read_u8().await?);
+        assert_eq!(second & 0x80, 0x80, "a client masks what it says");
+        let length = match second & 0x7f {
+            126 => u64::from(stream.read_u16().await?),
+            127 => stream.read_u64().await?,
+            short => u64::from(short),
+        };
+        let (mut mask, mut payload) = ([0; 4], vec![0; usize::try_from(length).unwrap()]);
+        stream.read_exact(&mut mask).await?;
+        stream.read_exact(&mut payload).await?;
+        payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        let mut frame = vec![first];
+        match payload.len() {
+            short @ ..126 => frame.push(short as u8),
+            middle @ 126..=0xffff => {
+                frame.push(126);
+                frame.extend_from_slice(&(middle as u16).to_be_bytes());
+            }
+            _ => {
+                frame.push(127);
+                frame.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&payload);
+        stream.write_all(&frame).await?;
+        if first & 0x0f == 8 {
+            return Ok(());
+        }
+    }
+}
+
+/// Another implementation than our own tests stand on: it frames, masks and closes by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_talks_through_the_gateway() {
+    const RULES: &str = "routes:\n  - { name: chat, match: { path: /chat }, upstream: app, limits: [{ key: ip, windows: { w: 1/hour } }] }\n  - { name: page, match: { path: /* }, upstream: app }\n";
+    const TALK: &str = r#"
+        window.told = [];
+        const chat = new WebSocket(arguments[0]);
+        chat.onopen = () => { chat.send("hello"); chat.send("x".repeat(200000)); };
+        chat.onmessage = (event) => {
+            told.push(event.data.length > 9 ? event.data.length : event.data);
+            if (told.length == 2) chat.close(4001, "enough");
+        };
+        chat.onclose = (event) => told.push(event.code, event.wasClean);
+    "#;
+    in_browser(async |browser| {
+        let server = speaker().await;
+        let (clock, _hand) = Clock::manual(START);
+        let gateway = Gateway::launch(&preamble(server), RULES, clock).await.unwrap();
+        browser.goto(&format!("http://{}/", gateway.address)).await;
+        let talk = async |count: u64| {
+            let url = serde_json::json!(format!("ws://{}/chat", gateway.address));
+            browser.script(TALK, vec![url]).await;
+            eventually("the end of the talk", PATIENCE, async || {
+                let told = browser.script("return told", Vec::new()).await;
+                (told.as_array()?.len() as u64 == count).then_some(told)
+            })
+            .await
+        };
+        assert_eq!(talk(4).await, serde_json::json!(["hello", 200_000, 4001, true]));
+        // The second is refused: it never opens.
+        assert_eq!(talk(2).await, serde_json::json!([1006, false]));
+        assert_eq!(gateway.metric("tollgate_requests_total{route=\"chat\",verdict=\"limited\"}").await, 1.0);
+    })
+    .await;
 }

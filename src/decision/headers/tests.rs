@@ -30,7 +30,7 @@ fn limit(key: KeyPart, windows: &[(&str, u32, u64)]) -> Limit {
 fn written(quota: &Quota, names: &QuotaNames, style: HeaderStyle, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     write(quota, names, style, now, |name, value| {
-        lines.push(format!("{}: {}", name.name(), value.to_str().unwrap()))
+        lines.push(format!("{}: {}", name.name(), std::str::from_utf8(value).unwrap()))
     });
     lines
 }

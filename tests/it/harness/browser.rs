@@ -1,9 +1,8 @@
 //! A real Chromium without a window, driven over WebDriver. Its profile and what it downloads are gone with it.
 
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use fantoccini::elements::Element;
 use fantoccini::{ClientBuilder, Locator};
@@ -12,7 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::process::{Process, is_there};
 use super::{PATIENCE, eventually};
 
 /// A browser with one page.
@@ -24,12 +23,7 @@ pub(crate) struct Browser {
 /// Runs a test in a browser of its own, and ends that however the test ends. Where the machine has none, and
 /// build/install-deps.sh could bring none, it says so where nobody can miss it, and the test is skipped.
 pub(crate) async fn in_browser(test: impl AsyncFnOnce(&Browser)) {
-    if !has_driver() {
-        // Not by a macro of the test harness, which shows what a test prints only if it fails.
-        let _told = writeln!(
-            std::io::stderr(),
-            "SKIPPED, for want of Chromium and chromedriver: a test in a browser"
-        );
+    if !is_there("chromedriver") {
         return;
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -53,12 +47,6 @@ async fn start_driver() -> (Process, u16) {
             return (driver, port);
         }
     }
-}
-
-fn has_driver() -> bool {
-    let mut asked = Command::new("chromedriver");
-    asked.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    asked.status().is_ok_and(|status| status.success())
 }
 
 impl Browser {

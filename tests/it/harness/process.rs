@@ -1,6 +1,6 @@
 //! A program in a process of its own: what it says, how it is signalled, how it ends.
 
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use tokio::sync::watch;
@@ -13,6 +13,20 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) stdout: Output,
     pub(crate) stderr: Output,
+}
+
+/// Whether this program is there to be started. Where it is not, and build/install-deps.sh could not bring it, this says
+/// so where nobody can miss it, and the test skips itself.
+pub(crate) fn is_there(program: &str) -> bool {
+    let mut asked = Command::new(program);
+    asked.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // wrk says its version, and fails.
+    let is_there = asked.status().is_ok_and(|status| matches!(status.code(), Some(0 | 1)));
+    if !is_there {
+        // Not by a macro of the test harness, which shows what a test prints only if it fails.
+        let _told = writeln!(std::io::stderr(), "SKIPPED, for want of {program}: a test that runs it");
+    }
+    is_there
 }
 
 /// What a process has written so far.
