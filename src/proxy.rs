@@ -241,7 +241,6 @@ impl ProxyHttp for Edge {
             overrides: snapshot.policies.rules.route(route).override_headers(),
         };
         if !snapshot.counts_ids {
-            forward::make_room(session.req_header_mut())?;
             traced.put_on(session.req_header_mut(), &snapshot.trace)?;
         }
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
