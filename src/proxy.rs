@@ -79,9 +79,21 @@ pub struct Snapshot {
     pub upstreams: Box<[Arc<Upstream>]>,
     pub trace: TraceRules,
     pub access_lines: AccessLines,
+    /// Some limit counts by a header that holds an id of ours.
+    counts_ids: bool,
 }
 
 impl Snapshot {
+    pub fn new(
+        policies: Policies,
+        upstreams: Box<[Arc<Upstream>]>,
+        trace: TraceRules,
+        access_lines: AccessLines,
+    ) -> Snapshot {
+        let counts_ids = trace.headers().any(|name| policies.rules.counts_by_header(&name));
+        Snapshot { policies: Arc::new(policies), upstreams, trace, access_lines, counts_ids }
+    }
+
     /// The upstream of this name.
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
         self.upstreams.iter().map(|upstream| &**upstream).find(|upstream| upstream.name() == name)
@@ -191,6 +203,9 @@ impl ProxyHttp for Edge {
         // Before anything is decided: what is counted by must be what the backend reads.
         let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
         let traced = &*ctx.traced.insert(traced);
+        if snapshot.counts_ids {
+            traced.put_on(arrival.header_mut(), &snapshot.trace)?;
+        }
         arrival.known_by(traced);
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
         let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
@@ -225,8 +240,9 @@ impl ProxyHttp for Edge {
             user_header: snapshot.policies.users.trusted_header(),
             overrides: snapshot.policies.rules.route(route).override_headers(),
         };
-        forward::make_room(session.req_header_mut())?;
-        traced.put_on(session.req_header_mut(), &snapshot.trace)?;
+        if !snapshot.counts_ids {
+            traced.put_on(session.req_header_mut(), &snapshot.trace)?;
+        }
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
         tell_scheme(session)?;
         ctx.attempt = admission.attempt;

@@ -196,13 +196,9 @@ impl Ready {
             Upstream::resolve(&config.upstreams[0], &metrics, &SystemResolver, Before::Nothing, clock.now());
         let upstream = Arc::new(upstream.await.unwrap());
         let (limits, http2) = (config.listen[0].limits, config.listen[0].http2);
-        let policies = Arc::new(Policies::new(config.rules, config.user, &metrics));
-        let live = Arc::new(ArcSwap::from_pointee(Snapshot {
-            policies,
-            upstreams: Box::new([upstream]),
-            trace: config.trace,
-            access_lines: AccessLines::Off,
-        }));
+        let policies = Policies::new(config.rules, config.user, &metrics);
+        let snapshot = Snapshot::new(policies, Box::new([upstream]), config.trace, AccessLines::Off);
+        let live = Arc::new(ArcSwap::from_pointee(snapshot));
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let access = Arc::new(AccessLog::new(metrics.access()));
         let edge = Edge::new(gateway, live, access, &[3; 16]);
