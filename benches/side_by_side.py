@@ -10,6 +10,7 @@ differs by a tenth; the spread of the rounds tells when.
 
   plain   proxied, no limit on the route
   allow   proxied, limited, never refused; compared with bare Pingora's plain
+  browser the same with the fields that a browser sends, where wrk sends one; bare Pingora only proxies it
   body    a POST of JSON, limited by address and by a field of the body, never refused; bare Pingora only proxies it
   deny    refused with 429 by the proxy itself
 
@@ -38,12 +39,25 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ROOT / "benches" / "peers"
 BACKEND_PORT = 9000
-KINDS = ("plain", "allow", "body", "deny")
+KINDS = ("plain", "allow", "browser", "body", "deny")
 # What bare Pingora does where the others limit.
-BARE_KIND = {"plain": "plain", "allow": "plain", "body": "body", "deny": "deny"}
+BARE_KIND = {"plain": "plain", "allow": "plain", "browser": "browser", "body": "body", "deny": "deny"}
 BUDGETS = {"allow": 1.05, "deny": 1.10}
 BODY = '{"username": "ada@example.com", "password": "correct horse battery staple"}'
 BARE = "bare pingora"
+BROWSER_FIELDS = (
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Accept-Language: en-US,en;q=0.5",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Referer: https://app.example.com/login",
+    "Cookie: theme=dark; session=b8f1c1b2a55c4a1f9a0e7b6d5c4e3f2a",
+    "Sec-Fetch-Dest: document",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Site: same-origin",
+    "Priority: u=0, i",
+    "Upgrade-Insecure-Requests: 1",
+)
 
 
 class Proxy(NamedTuple):
@@ -91,11 +105,11 @@ def build(*targets):
 def known_proxies(executables, config):
     """All proxies that can be run, in the order of the report; names the ones that cannot."""
     limited = {"plain": "/plain", "allow": "/allow", "deny": "/deny"}
-    bare = {"plain": "/plain", "body": "/body", "deny": "/deny"}
+    bare = {"plain": "/plain", "browser": "/plain", "body": "/body", "deny": "/deny"}
     proxies = [
         Proxy(BARE, [executables["bare_pingora"], "8000"], 8000, bare),
         Proxy("tollgate", [executables["tollgate"], "run", "--config", config / "tollgate.yaml"], 8100,
-              {**limited, "body": "/body"}),
+              {**limited, "browser": "/allow", "body": "/body"}),
     ]
     peers = [
         ("nginx", ["-c", config / "nginx.conf", "-e", "stderr", "-g", "daemon off;"], 8200, limited),
@@ -222,6 +236,8 @@ def load(proxy, pid, kind, options, script, seconds):
                f"-d{seconds}s", "--latency"]
     if kind == "body":
         command += ["-s", str(script)]
+    if kind == "browser":
+        command += [argument for field in BROWSER_FIELDS for argument in ("-H", field)]
     command.append(f"http://127.0.0.1:{proxy.port}{proxy.paths[kind]}")
     before = cpu_seconds(pid)
     said = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
@@ -278,7 +294,7 @@ def report(samples, proxies, options):
 
 def measure(proxies, pids, options, script):
     # What is compared runs close together: the proxied kinds of all, then the body, then the refusals.
-    pairs = [(proxy, kind) for group in (("plain", "allow"), ("body",), ("deny",))
+    pairs = [(proxy, kind) for group in (("plain", "allow"), ("browser",), ("body",), ("deny",))
              for proxy in proxies for kind in group if kind in proxy.paths]
     minutes = len(pairs) * (options.rounds * options.seconds + 1) / 60
     print(f"measuring {', '.join(proxy.name for proxy in proxies)}: about {minutes:.0f} min", flush=True)

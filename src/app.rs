@@ -294,6 +294,7 @@ impl App {
     pub async fn stop(mut self, drain: Drain, hurry: impl Future<Output = ()>) -> bool {
         self.readiness.set(Phase::Draining);
         self.farewell.begin();
+        tracing::info!("stopping: requests in flight may finish");
         if let Some(offer) = self.offer {
             offer.withdraw().await;
         }
@@ -323,6 +324,7 @@ impl App {
     ) -> bool {
         self.readiness.set(Phase::Draining);
         self.farewell.begin();
+        tracing::info!("another process takes over: requests in flight may finish");
         self.listeners.close(handover::LINGER).await;
         self.farewell.decide_no_more();
         self.holdings.give_up(handover::CODES_PATIENCE).await;
@@ -435,7 +437,7 @@ async fn snapshot(
     if let Some(spec) = config.otp {
         policies = policies.with_codes(codes::otp(spec, codes)?);
     }
-    Ok(Snapshot { policies: Arc::new(policies), upstreams, trace, access_lines })
+    Ok(Snapshot::new(policies, upstreams, trace, access_lines))
 }
 
 async fn upstreams(

@@ -17,6 +17,7 @@ mod head;
 mod link;
 mod listener;
 mod own;
+mod patience;
 mod request;
 mod respond;
 mod trace;
@@ -31,6 +32,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use pingora::apps::HttpServerOptions;
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
@@ -45,6 +47,7 @@ pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
 use self::account::Notes;
+use self::activity::Activity;
 use self::caps::Door;
 use self::context::{Admitted, Asked};
 use self::failure::{failure_kind, failure_status, is_own_fault, outcome_at_end};
@@ -76,9 +79,21 @@ pub struct Snapshot {
     pub upstreams: Box<[Arc<Upstream>]>,
     pub trace: TraceRules,
     pub access_lines: AccessLines,
+    /// Some limit counts by a header that holds an id of ours.
+    counts_ids: bool,
 }
 
 impl Snapshot {
+    pub fn new(
+        policies: Policies,
+        upstreams: Box<[Arc<Upstream>]>,
+        trace: TraceRules,
+        access_lines: AccessLines,
+    ) -> Snapshot {
+        let counts_ids = trace.headers().any(|name| policies.rules.counts_by_header(&name));
+        Snapshot { policies: Arc::new(policies), upstreams, trace, access_lines, counts_ids }
+    }
+
     /// The upstream of this name.
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
         self.upstreams.iter().map(|upstream| &**upstream).find(|upstream| upstream.name() == name)
@@ -134,9 +149,11 @@ impl Edge {
 
     /// Ready for [`Listeners::start`].
     pub fn into_proxy(self, conf: &Arc<ServerConf>) -> HttpProxy<Edge> {
+        let mut options = HttpServerOptions::default();
+        // It is the gateway that refuses them, in words of its own, and tells of it.
+        options.allow_connect_method_proxying = true;
         let mut proxy = http_proxy(conf, self);
-        proxy.h2_options = Some(h2::options());
-        proxy.server_options = Some(h2::server_options());
+        proxy.server_options = Some(options);
         proxy
     }
 }
@@ -153,10 +170,7 @@ impl ProxyHttp for Edge {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
-        match wire::activity_of(session) {
-            Some(activity) => ctx.underway = Some(activity.begin()),
-            None => session.as_downstream_mut().set_write_timeout(Some(h2::WRITE_DEADLINE)),
-        }
+        ctx.underway = wire::activity_of(session).map(Activity::begin);
         Ok(())
     }
 
@@ -166,11 +180,6 @@ impl ProxyHttp for Edge {
         }
         if let Some(notes) = ctx.notes.take() {
             self.tell(session, &notes, ctx);
-        }
-        if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream)
-            && let Some(connection) = wire::connection_of(session)
-        {
-            connection.resets.note(self.gateway.clock().now());
         }
     }
 
@@ -194,6 +203,9 @@ impl ProxyHttp for Edge {
         // Before anything is decided: what is counted by must be what the backend reads.
         let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
         let traced = &*ctx.traced.insert(traced);
+        if snapshot.counts_ids {
+            traced.put_on(arrival.header_mut(), &snapshot.trace)?;
+        }
         arrival.known_by(traced);
         let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
         let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
@@ -228,8 +240,9 @@ impl ProxyHttp for Edge {
             user_header: snapshot.policies.users.trusted_header(),
             overrides: snapshot.policies.rules.route(route).override_headers(),
         };
-        forward::make_room(session.req_header_mut())?;
-        traced.put_on(session.req_header_mut(), &snapshot.trace)?;
+        if !snapshot.counts_ids {
+            traced.put_on(session.req_header_mut(), &snapshot.trace)?;
+        }
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
         tell_scheme(session)?;
         ctx.attempt = admission.attempt;

@@ -9,9 +9,10 @@ use crate::decision::time::Span;
 use crate::proxy::Entrance;
 
 pub(super) fn of(spec: &ListenerSpec) -> (SocketAddr, Entrance) {
-    let ListenerSpec { address, tls, h2c, proxy_protocol, redirect_to_https, hsts, limits } = spec.clone();
+    let ListenerSpec { address, tls, h2c, proxy_protocol, redirect_to_https, hsts, limits, http2 } =
+        spec.clone();
     let (speakers, redirect_port, hsts) = (proxy_protocol, redirect_to_https, hsts.and_then(hsts_value));
-    (address, Entrance { tls, h2c, speakers, redirect_port, hsts, limits })
+    (address, Entrance { tls, h2c, speakers, redirect_port, hsts, limits, http2 })
 }
 
 /// When the first certificate of each listener with TLS ends, by its address, seconds since the epoch.

@@ -183,14 +183,10 @@ pub(super) async fn until_stopped(
     let drained = match end {
         End::Stop => {
             service_manager.tell(News::Stopping);
-            tracing::info!("stopping: requests in flight may finish");
             app.stop(drain, hurry).await
         }
         // The service goes on: its manager hears from the successor.
-        End::HandOver(successor) => {
-            tracing::info!("another process takes over: requests in flight may finish");
-            app.hand_over(successor, drain, hurry).await
-        }
+        End::HandOver(successor) => app.hand_over(successor, drain, hurry).await,
     };
     if !drained {
         tracing::warn!("some requests did not finish in time");

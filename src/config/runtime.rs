@@ -7,7 +7,7 @@ use http::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::decision::ipset::IpSet;
-use crate::decision::listener::ClientLimits;
+use crate::decision::listener::{ClientLimits, Http2Limits};
 use crate::decision::policy::Rules;
 use crate::decision::time::Span;
 use crate::decision::trace::TraceRules;
@@ -65,6 +65,7 @@ pub struct ListenerSpec {
     pub hsts: Option<Span>,
     /// What one client may take.
     pub limits: ClientLimits,
+    pub http2: Http2Limits,
 }
 
 /// How the process takes its leave.

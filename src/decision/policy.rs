@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use http::HeaderName;
+
 use super::answer::{Cors, HeaderStyle, LimitedAnswer};
 use super::client::ClientRules;
 use super::failure::FailureRule;
@@ -244,6 +246,13 @@ impl Rules {
     /// Whether a request may be refused because the shared store is away.
     pub fn need_the_store(&self) -> bool {
         self.routes.iter().flat_map(Route::limits).any(Limit::needs_the_store)
+    }
+
+    /// Whether some limit or ban looks at this header of a request to tell whom it counts.
+    pub fn counts_by_header(&self, name: &HeaderName) -> bool {
+        let limits = self.routes.iter().flat_map(|route| route.limits()).map(|limit| &limit.key);
+        let mut keys = limits.chain(self.suspicion.iter().map(|suspicion| &suspicion.ban.key));
+        keys.any(|key| key.parts.iter().any(|part| matches!(part, KeyPart::Header(header) if header == name)))
     }
 
     pub fn routes(&self) -> &[Route] {

@@ -55,6 +55,17 @@ pub struct TraceContext {
     pub sampled: Sampled,
 }
 
+impl TraceRules {
+    /// The headers that the gateway writes ids into.
+    pub fn headers(&self) -> impl Iterator<Item = HeaderName> {
+        let traceparent = match self.traceparent {
+            Traceparent::Generated => Some(TRACEPARENT),
+            Traceparent::Passed => None,
+        };
+        self.request_id.clone().into_iter().chain(traceparent)
+    }
+}
+
 impl Sampler {
     pub const ALL: u32 = 1_000_000;
 

@@ -12,18 +12,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::patience::{ANSWER_PATIENCE, BODY_LOOK, BODY_PATIENCE, Patience};
 use crate::decision::listener::ClientLimits;
 use crate::decision::time::Span;
 
 /// How many looks go into the time that a connection may be idle: it is kept for up to a quarter longer.
 const IDLE_LOOKS: u32 = 4;
-/// How often a body is looked at that the client is slow to send.
-const BODY_LOOK: Duration = Duration::from_secs(1);
-/// How long a client may keep a body back, and an answer waiting, before its rate counts: phones lose their
-/// network for a while, and people pause what they download.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
-const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
-
 /// What happens on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
@@ -269,36 +263,6 @@ impl Seen {
 
 fn length(span: Span) -> Duration {
     Duration::from_millis(span.as_millis())
-}
-
-/// How long somebody is still waited for: what they move buys them time, and never more than they began with.
-#[derive(Debug)]
-struct Patience {
-    most: Duration,
-    left: Duration,
-    /// Bytes a second.
-    rate: u32,
-    moved: u64,
-}
-
-impl Patience {
-    fn new(most: Duration, rate: u32, moved: u64) -> Patience {
-        Patience { most, left: most, rate, moved }
-    }
-
-    /// Whether nothing of it is left, after a look in which so many bytes had been moved in all.
-    fn is_over(&mut self, is_waited_for: bool, pause: Duration, moved: u64) -> bool {
-        let since = moved.saturating_sub(std::mem::replace(&mut self.moved, moved));
-        if self.rate == 0 {
-            return false;
-        }
-        let bought = Duration::from_millis(since.saturating_mul(1000) / u64::from(self.rate));
-        self.left = self.left.saturating_add(bought).min(self.most);
-        if is_waited_for {
-            self.left = self.left.saturating_sub(pause);
-        }
-        self.left.is_zero()
-    }
 }
 
 #[cfg(test)]

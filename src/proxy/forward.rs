@@ -15,10 +15,6 @@ use crate::decision::policy::OverrideHeaders;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A head of so many fields leaves no room for ours, of which there are so many.
-const SMALL_HEAD: usize = 3;
-const OUR_FIELDS: usize = 4;
-
 /// Who asks, and what may be believed of what they say.
 pub(super) struct Origin<'a> {
     pub(super) peer: IpAddr,
@@ -44,23 +40,6 @@ fn is_override(name: &str) -> bool {
             | "x-forwarded-uri"
             | "x-script-name"
     )
-}
-
-/// Makes room in a small head for the fields that it gets: Pingora's two maps hold as many as came and no more, and
-/// each would grow with nearly every field.
-pub(super) fn make_room(request: &mut RequestHeader) -> pingora::Result<()> {
-    let count = request.headers.len();
-    if count > SMALL_HEAD || !request.has_case() {
-        return Ok(());
-    }
-    let room = Some(count + OUR_FIELDS);
-    let mut roomy = RequestHeader::build(request.method.clone(), request.raw_path(), room)?;
-    roomy.set_version(request.version);
-    for (name, value) in request.case_header_iter() {
-        roomy.append_header(name.clone(), value.clone())?;
-    }
-    *request = roomy;
-    Ok(())
 }
 
 /// Turns the client's request into the one that backends get, whichever of them and however often.

@@ -16,7 +16,6 @@ use tokio::time::Sleep;
 
 use super::activity::Activity;
 use super::head::{Body, Fault, HeadCheck, Passed, Whole};
-use super::link::Protocol;
 use crate::decision::listener::ClientLimits;
 use crate::telemetry::EdgeMetrics;
 
@@ -29,7 +28,6 @@ pub(super) struct Gate {
     stage: Stage,
     /// A head that is not there to its end; with what came behind it, until Pingora took it.
     held: Vec<u8>,
-    protocol: Protocol,
     /// Of the answer to this request nothing is written yet.
     is_unanswered: bool,
     /// An answer to this request has no body.
@@ -50,8 +48,6 @@ enum Stage {
     /// Behind a request, which goes on as long as its answer does. What comes here is no request: Pingora ends the
     /// connection over it, or passes it on after a change of protocol.
     Behind,
-    /// HTTP/2, which is checked elsewhere.
-    Opaque,
     Refused(Refused),
 }
 
@@ -70,7 +66,7 @@ enum Course {
 }
 
 /// The last that a client hears.
-struct Refused {
+pub(super) struct Refused {
     answer: Vec<u8>,
     written: usize,
     is_told: bool,
@@ -82,19 +78,9 @@ struct Refused {
 }
 
 impl Gate {
-    pub(super) fn new(
-        protocol: Protocol,
-        limits: ClientLimits,
-        activity: Arc<Activity>,
-        metrics: EdgeMetrics,
-    ) -> Gate {
-        let stage = match protocol {
-            Protocol::Http1 => Stage::Head(HeadCheck::default()),
-            Protocol::Http2 => Stage::Opaque,
-        };
+    pub(super) fn new(limits: ClientLimits, activity: Arc<Activity>, metrics: EdgeMetrics) -> Gate {
         Gate {
-            protocol,
-            stage,
+            stage: Stage::Head(HeadCheck::default()),
             held: Vec::new(),
             is_unanswered: true,
             is_head: false,
@@ -102,11 +88,6 @@ impl Gate {
             activity,
             metrics,
         }
-    }
-
-    /// What is spoken behind it.
-    pub(super) fn protocol(&self) -> Protocol {
-        self.protocol
     }
 
     pub(super) fn activity(&self) -> &Arc<Activity> {
@@ -130,7 +111,7 @@ impl Gate {
                     self.stage = Stage::Head(HeadCheck::default());
                     self.is_unanswered = true;
                 }
-                Stage::Head(_) | Stage::Body(_) | Stage::Behind | Stage::Opaque => {}
+                Stage::Head(_) | Stage::Body(_) | Stage::Behind => {}
             }
             let before = buf.filled().len();
             match Pin::new(stream.get_mut()).poll_read(cx, buf) {
@@ -214,7 +195,7 @@ impl Gate {
         if !matches!(self.stage, Stage::Body(_)) {
             return stream.shutdown().await;
         }
-        let mut refused = Refused::telling(String::new(), false);
+        let mut refused = Refused::without_words();
         let ended = poll_fn(|cx| refused.poll_end(stream, cx)).await;
         self.stage = Stage::Refused(refused);
         ended
@@ -236,7 +217,7 @@ impl Gate {
                 self.activity.await_body();
                 self.activity.fall_short(cx.waker())
             }
-            Stage::HandOver { .. } | Stage::Behind | Stage::Opaque | Stage::Refused(_) => false,
+            Stage::HandOver { .. } | Stage::Behind | Stage::Refused(_) => false,
         }
     }
 
@@ -251,7 +232,7 @@ impl Gate {
                 }
                 Ok(Course::Pass)
             }
-            Stage::HandOver { .. } | Stage::Behind | Stage::Opaque | Stage::Refused(_) => Ok(Course::Pass),
+            Stage::HandOver { .. } | Stage::Behind | Stage::Refused(_) => Ok(Course::Pass),
         }
     }
 
@@ -264,7 +245,7 @@ impl Gate {
         self.is_head = head.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"HEAD "));
         let check = match &mut self.stage {
             Stage::Head(check) => check,
-            Stage::HandOver { .. } | Stage::Body(_) | Stage::Behind | Stage::Opaque | Stage::Refused(_) => {
+            Stage::HandOver { .. } | Stage::Body(_) | Stage::Behind | Stage::Refused(_) => {
                 return Ok(Course::Pass);
             }
         };
@@ -324,8 +305,13 @@ impl Refused {
         }
     }
 
+    /// An end of which nothing is left to be said.
+    pub(super) fn without_words() -> Refused {
+        Refused::telling(String::new(), false)
+    }
+
     /// Tells the client, and waits a little until it has stopped sending.
-    fn poll_end<S: AsyncRead + AsyncWrite + Unpin>(
+    pub(super) fn poll_end<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         stream: &mut BufWriter<S>,
         cx: &mut Context<'_>,

@@ -1,60 +1,43 @@
 //! HTTP/2 from clients: what one connection may do, and what its requests lack until they are like others.
 
-use std::time::Duration;
+mod frames;
+mod pipe;
+mod serve;
+mod streams;
+mod watch;
 
 use http::header::{COOKIE, HOST};
 use http::{HeaderValue, StatusCode, Version};
-use parking_lot::Mutex;
-use pingora::apps::HttpServerOptions;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::{Error, ErrorType};
-use tokio::sync::Notify;
 
-use crate::decision::listener::ClientLimits;
-use crate::decision::time::{Span, Timestamp};
+pub(super) use self::pipe::Pipe;
+pub(super) use self::serve::{Host, serve};
+pub(super) use self::watch::Fault;
 
-/// Requests at a time on one connection.
-const STREAMS_MAX: u32 = 100;
-/// A request's fields, decoded, bytes. What is larger is answered 431 by the library, which also ends a connection
-/// whose CONTINUATION frames go on past it.
-const HEADER_LIST_MAX: u32 = 64 * 1024;
-/// What clients may send ahead of what we took in: a stream, and a connection, bytes.
-const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What waits for one slow reader, bytes.
-const SEND_BUFFER_MAX: usize = 64 * 1024;
-/// Requests that were taken back before we looked at them (CVE-2023-44487), and those that we took back for an
-/// error of the client's: past so many the connection ends.
-const UNSEEN_RESETS_MAX: usize = 20;
-const ERROR_RESETS_MAX: usize = 64;
-/// Requests that were taken back while we worked on them, and the time in which there may be so many.
-const RESETS_MAX: u32 = 200;
-const RESETS_PER: Span = Span::from_secs(10);
-/// A connection without a request ends after so long.
-const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long a client may refuse to take more of an answer.
-pub(super) const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+use crate::decision::listener::{ClientLimits, Http2Limits};
 
-/// What each connection may do.
-pub(super) fn options() -> H2Options {
+/// What fields cost beyond their bytes: 32 each (RFC 9113 §6.5.2), cookies that come one a field and all.
+const FIELDS_COST: u32 = 24 * 1024;
+
+/// What a connection may do that comes in under these limits.
+///
+/// A request whose fields are larger, decoded, is answered 431 by the library, which also ends a connection whose
+/// CONTINUATION frames go on past it.
+fn options(limits: &ClientLimits, http2: &Http2Limits) -> H2Options {
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     let mut options = default_h2_options();
     options
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_LIST_MAX)
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER_MAX)
-        .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
-        .max_local_error_reset_streams(Some(ERROR_RESETS_MAX));
-    options
-}
-
-pub(super) fn server_options() -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(IDLE_MAX);
-    // It is the gateway that refuses them, in words of its own, and tells of it.
-    options.allow_connect_method_proxying = true;
+        .max_concurrent_streams(http2.concurrent_streams)
+        .max_header_list_size(
+            limits.header_bytes.saturating_add(limits.uri_bytes).saturating_add(FIELDS_COST),
+        )
+        .initial_window_size(http2.stream_window)
+        .initial_connection_window_size(http2.connection_window)
+        .max_send_buffer_size(size(http2.send_buffer))
+        .max_pending_accept_reset_streams(size(http2.unseen_resets))
+        .max_local_error_reset_streams(Some(size(http2.error_resets)));
     options
 }
 
@@ -64,10 +47,17 @@ pub(super) fn server_options() -> HttpServerOptions {
 /// one field (RFC 9113 §8.2.3).
 ///
 /// # Errors
-/// 431 for too many fields, or too many bytes of them, cookies counted as one; 414 for a target that is too long.
+/// 431 for too many fields, or too many bytes of them, cookies counted as one; 414 for a target that is too long;
+/// 400 for a value with white space at an end, which the library lets through (RFC 9113 §8.2.1).
 pub(super) fn settle(request: &mut RequestHeader, limits: &ClientLimits) -> pingora::Result<()> {
     if request.version != Version::HTTP_2 {
         return Ok(());
+    }
+    if !request.headers.values().all(is_trimmed) {
+        return Err(Error::explain(
+            ErrorType::HTTPStatus(StatusCode::BAD_REQUEST.as_u16()),
+            "it is malformed",
+        ));
     }
     if let Some(authority) = request.uri.authority() {
         let host = field(authority.as_str().as_bytes())?;
@@ -82,6 +72,11 @@ pub(super) fn settle(request: &mut RequestHeader, limits: &ClientLimits) -> ping
         Some(status) => Err(Error::explain(ErrorType::HTTPStatus(status.as_u16()), "it is too large")),
         None => Ok(()),
     }
+}
+
+fn is_trimmed(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    !is_blank(value.as_bytes().first()) && !is_blank(value.as_bytes().last())
 }
 
 fn too_large(request: &RequestHeader, limits: &ClientLimits) -> Option<StatusCode> {
@@ -99,36 +94,10 @@ fn field(bytes: &[u8]) -> pingora::Result<HeaderValue> {
     HeaderValue::from_bytes(bytes).map_err(|_| Error::new_down(ErrorType::InvalidHTTPHeader))
 }
 
-/// Counts the requests that a client takes back: each cost us more than it cost the client.
-#[derive(Debug, Default)]
-pub(super) struct Resets {
-    counted: Mutex<(Timestamp, u32)>,
-    too_many: Notify,
-}
-
-impl Resets {
-    /// One more. Past the bound the connection is ended.
-    pub(super) fn note(&self, now: Timestamp) {
-        let mut counted = self.counted.lock();
-        let (since, count) = &mut *counted;
-        if since.until(now) > RESETS_PER {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        if *count > RESETS_MAX {
-            self.too_many.notify_one();
-        }
-    }
-
-    /// Returns once there were too many in a short time.
-    pub(super) async fn too_many(&self) {
-        self.too_many.notified().await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decision::time::Span;
 
     const LIMITS: ClientLimits = ClientLimits {
         connections: 1,
@@ -176,29 +145,20 @@ mod tests {
     }
 
     #[test]
+    fn values_have_no_space_around_them() {
+        for value in [" a", "a ", "\ta", "a\t", " "] {
+            let fault = settle(&mut request(&[("x", value)]), &LIMITS).unwrap_err();
+            assert_eq!(*fault.etype(), ErrorType::HTTPStatus(400), "{value:?}");
+        }
+        settle(&mut request(&[("x", ""), ("y", "a b")]), &LIMITS).unwrap();
+    }
+
+    #[test]
     fn a_request_of_http_1_is_left_alone() {
         let mut request = request(&[("cookie", "a=1"), ("cookie", "b=2")]);
         request.set_version(Version::HTTP_11);
         settle(&mut request, &LIMITS).unwrap();
         assert_eq!(request.headers.get_all(COOKIE).iter().count(), 2);
         assert!(request.headers.get(HOST).is_none());
-    }
-
-    #[tokio::test]
-    async fn many_resets_at_once_end_a_connection_and_few_over_time_do_not() {
-        let resets = Resets::default();
-        let start = Timestamp::from_millis(1_800_000_000_000);
-        let ended = || async { tokio::time::timeout(Duration::ZERO, resets.too_many()).await.is_ok() };
-        for second in 0..10_000 {
-            resets.note(start.plus(Span::from_secs(second)));
-        }
-        assert!(!ended().await);
-        let later = start.plus(Span::from_secs(20_000));
-        for _ in 0..RESETS_MAX {
-            resets.note(later);
-        }
-        assert!(!ended().await);
-        resets.note(later);
-        assert!(ended().await);
     }
 }

@@ -22,8 +22,9 @@ use super::Edge;
 use super::activity::{Activity, Overdue};
 use super::caps::{Door, Seat};
 use super::gate::Gate;
+use super::h2::{self, Host};
 use super::link::{Link, Protocol};
-use super::wire::{Connection, Wire};
+use super::wire::{Connection, Guard, Wire};
 use crate::decision::time::{Span, Timestamp};
 
 /// How long to wait when the process is out of file descriptors.
@@ -33,12 +34,9 @@ const DROUGHT_OVER_AFTER: Span = Span::from_secs(2);
 /// How long a client that was too slow has for being told so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A label for metrics.
-const TOO_MANY_RESETS: &str = "too_many_resets";
-
 /// What else is counted among requests that were refused before they were read.
 pub(super) fn fault_names() -> impl Iterator<Item = &'static str> {
-    OpeningFault::LABELS.into_iter().chain([TOO_MANY_RESETS])
+    OpeningFault::LABELS.into_iter().chain(h2::Fault::ALL.map(h2::Fault::label))
 }
 
 /// The public listeners of a running gateway.
@@ -207,28 +205,17 @@ fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
 
 /// Speaks HTTP on a connection, until it ends or its client has been too slow.
 async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, door, stop, mut cut, is_open } = shared;
-    let Opened { mut link, peer, client_cert } = opened;
+    let Shared { proxy, door, stop, cut, is_open } = shared;
+    let Opened { link, peer, client_cert } = opened;
     let limits = entrance.limits;
     let activity = Arc::new(Activity::default());
     let connection = Arc::new(Connection::new(entrance, client_cert));
-    let (served, used, metrics) = (Arc::clone(&connection), Arc::clone(&activity), door.metrics().clone());
+    let host = Host { proxy, metrics: door.metrics().clone(), activity: Arc::clone(&activity), stop, cut };
     // A task of their own: else every step of a request would look at the timer too.
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
-        let Some(protocol) = protocol_of(&mut link, &served, &mut cut).await else { return };
-        let _underway = match protocol {
-            Protocol::Http1 => None,
-            // Pingora ends it when it has no request; until then it counts as used.
-            Protocol::Http2 => Some(used.begin()),
-        };
-        let gate = Gate::new(protocol, limits, used, metrics);
-        let wire = Wire::new(link, gate, peer, served);
-        let mut stream = proxy.process_new(Box::new(wire), &stop).await;
-        while let Some(reused) = stream {
-            stream = proxy.process_new(reused, &stop).await;
-        }
+        speak(link, peer, connection, host).await;
     });
     let overdue = tokio::select! {
         biased;
@@ -239,11 +226,6 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
             }
             return;
         }
-        () = connection.resets.too_many() => {
-            door.metrics().malformed(TOO_MANY_RESETS);
-            tracing::debug!(%peer, "a client took back too many requests");
-            return requests.abort();
-        }
         overdue = activity.overdue(&limits) => overdue,
     };
     door.metrics().overdue(overdue.name());
@@ -253,6 +235,28 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
     };
     if !is_told || tokio::time::timeout(LAST_WORDS, &mut requests).await.is_err() {
         requests.abort();
+    }
+}
+
+/// Speaks with a client what it speaks.
+async fn speak(
+    mut link: Link,
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+    mut host: Host<HttpProxy<Edge>>,
+) {
+    let Some(protocol) = protocol_of(&mut link, &connection, &mut host.cut).await else { return };
+    match protocol {
+        Protocol::Http1 => {
+            let Host { proxy, metrics, activity, stop, cut: _ } = host;
+            let gate = Gate::new(connection.entrance.limits, activity, metrics);
+            let wire = Wire::new(link, Guard::Http1(gate), peer, connection);
+            let mut stream = proxy.process_new(Box::new(wire), &stop).await;
+            while let Some(reused) = stream {
+                stream = proxy.process_new(reused, &stop).await;
+            }
+        }
+        Protocol::Http2 => h2::serve(link, peer, connection, host).await,
     }
 }
 

@@ -7,11 +7,12 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use memchr::{memchr3, memmem};
+use memchr::memmem;
 use pingora::protocols::http::date::get_cached_date;
 use pingora::proxy::Session;
 
 use super::wire;
+use crate::decision::headers::LimitHeader;
 
 const LINE_END: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -55,23 +56,33 @@ impl Fields {
         Fields::Map(HeaderMap::with_capacity(12))
     }
 
-    /// Adds a field that is not there yet. A value that no field may hold is left out.
-    pub(super) fn put(&mut self, name: &HeaderName, value: &[u8]) {
+    /// Adds a field that is not there yet.
+    pub(super) fn put(&mut self, name: &HeaderName, value: &HeaderValue) {
         match self {
-            Fields::Lines(lines) if memchr3(b'\r', b'\n', 0, value).is_none() => {
-                push_field(lines, name.as_str(), value);
-            }
-            Fields::Lines(_) => {}
-            Fields::Map(map) => {
-                if let Ok(value) = HeaderValue::from_bytes(value) {
-                    map.insert(name, value);
-                }
-            }
+            Fields::Lines(lines) => push_field(lines, name.as_str(), value.as_bytes()),
+            Fields::Map(map) => drop(map.insert(name, value.clone())),
         }
     }
 
     pub(super) fn put_number(&mut self, name: &HeaderName, number: u64) {
-        self.put(name, itoa::Buffer::new().format(number).as_bytes());
+        match self {
+            Fields::Lines(lines) => {
+                push_field(lines, name.as_str(), itoa::Buffer::new().format(number).as_bytes());
+            }
+            Fields::Map(map) => drop(map.insert(name, number.into())),
+        }
+    }
+
+    /// Adds a limit header, whose text `decision` wrote: labels that were quoted, and digits.
+    pub(super) fn put_quota(&mut self, header: LimitHeader, text: &[u8]) {
+        match self {
+            Fields::Lines(lines) => push_field(lines, header.name().as_str(), text),
+            Fields::Map(map) => {
+                if let Ok(value) = HeaderValue::from_bytes(text) {
+                    map.insert(header.name(), value);
+                }
+            }
+        }
     }
 }
 
@@ -122,14 +133,13 @@ fn push_field(text: &mut Vec<u8>, name: &str, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use http::header::{RETRY_AFTER, VARY};
+    use http::header::RETRY_AFTER;
 
     use super::*;
 
     fn fields() -> Vec<u8> {
         let mut fields = Fields::Lines(Vec::new());
         fields.put_number(&RETRY_AFTER, 7);
-        fields.put(&VARY, b"a\r\nb: c");
         let Fields::Lines(lines) = fields else { unreachable!() };
         lines
     }

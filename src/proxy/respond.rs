@@ -32,7 +32,7 @@ const DRAIN_MAX: usize = 64 * 1024;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Those of RFC 9110 and RFC 5789 that a backend may be asked by; which of them it takes, it says itself.
-const METHODS: &[u8] = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 /// What a page of another origin may read of a refusal, beside the id of its request.
 const EXPOSED: &str =
     "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy";
@@ -74,7 +74,7 @@ pub(super) async fn refuse(
             fields.put_number(&RETRY_AFTER, retry_after_s);
             if let Some(quota) = &limited.quota {
                 headers::write(quota, route.quota_names(), rules.headers, now, |header, value| {
-                    fields.put(&header.name(), value);
+                    fields.put_quota(header, value);
                 });
             }
             limited_answer(route, limited, retry_after_s)
@@ -90,7 +90,7 @@ pub(super) async fn refuse(
             of_route(route.map(|index| rules.route(index)), refusal)
         }
         (Refusal::Method, route) => {
-            fields.put(&ALLOW, METHODS);
+            fields.put(&ALLOW, &METHODS);
             of_route(route, refusal)
         }
         (Refusal::Limited(_) | Refusal::Banned { .. }, None) => of_route(None, refusal),
@@ -134,7 +134,7 @@ pub(super) async fn answer(
     let mut fields = Fields::for_client(session);
     if let Some(quota) = quota {
         headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-            fields.put(&header.name(), value);
+            fields.put_quota(header, value);
         });
     }
     let otp::Answer { status, content_type, body } = answer;
@@ -147,9 +147,10 @@ pub(super) async fn answer(
 pub(super) async fn preflight(session: &mut Session, terms: Terms<'_>) -> pingora::Result<Told> {
     let mut fields = Fields::for_client(session);
     if terms.snapshot.policies.rules.cors != Cors::Nobody {
-        fields.put(&ACCESS_CONTROL_ALLOW_METHODS, b"GET, POST");
-        fields.put(&ACCESS_CONTROL_ALLOW_HEADERS, b"content-type, idempotency-key");
-        fields.put(&ACCESS_CONTROL_MAX_AGE, b"600");
+        let fields_allowed = HeaderValue::from_static("content-type, idempotency-key");
+        fields.put(&ACCESS_CONTROL_ALLOW_METHODS, &HeaderValue::from_static("GET, POST"));
+        fields.put(&ACCESS_CONTROL_ALLOW_HEADERS, &fields_allowed);
+        fields.put_number(&ACCESS_CONTROL_MAX_AGE, 600);
     }
     let answer = Answer { status: StatusCode::NO_CONTENT, content_type: JSON, body: Bytes::new() };
     write(session, answer, fields, Some(terms)).await
@@ -165,7 +166,7 @@ pub(super) async fn redirect(session: &mut Session, terms: Terms<'_>, port: u16)
     });
     let answer = match place {
         Some(place) => {
-            fields.put(&LOCATION, place.as_bytes());
+            fields.put(&LOCATION, &place);
             Answer::plain(StatusCode::PERMANENT_REDIRECT, "Use https.")
         }
         None => Answer::plain(StatusCode::BAD_REQUEST, "The Host header is missing or malformed."),
@@ -215,7 +216,7 @@ pub(super) async fn backend_failed(
     if let (Some(terms), Some((route, quota))) = (terms, quota) {
         let rules = &terms.snapshot.policies.rules;
         headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-            fields.put(&header.name(), value);
+            fields.put_quota(header, value);
         });
     }
     write(session, answer, fields, terms).await
@@ -236,7 +237,7 @@ pub(super) fn add_ours(
         if response.headers.contains_key(name) {
             response.remove_header(name);
         }
-        fields.put(name, id.as_bytes());
+        fields.put(name, id);
     }
     if let Some((route, quota)) = quota {
         let may_say_so = response.headers.keys().any(|name| {
@@ -245,7 +246,7 @@ pub(super) fn add_ours(
         });
         headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
             if !may_say_so || !response.headers.contains_key(header.name()) {
-                fields.put(&header.name(), value);
+                fields.put_quota(header, value);
             }
         });
     }
@@ -324,22 +325,21 @@ async fn write(
     if answer.status != StatusCode::NO_CONTENT {
         // Without a length Pingora would close the connection to mark the end.
         fields.put_number(&CONTENT_LENGTH, answer.body.len() as u64);
-        fields.put(&CONTENT_TYPE, answer.content_type.as_bytes());
+        fields.put(&CONTENT_TYPE, &answer.content_type);
     }
-    fields.put(&CACHE_CONTROL, b"no-store");
+    fields.put(&CACHE_CONTROL, &HeaderValue::from_static("no-store"));
     if let Some(terms) = terms {
         if let Some((name, id)) = terms.request_id() {
-            fields.put(name, id.as_bytes());
+            fields.put(name, id);
         }
         let cors = &terms.snapshot.policies.rules.cors;
         if *cors != Cors::Nobody {
             let (origin, id) = (session.req_header().headers.get(ORIGIN), &terms.snapshot.trace.request_id);
-            cors_headers(cors, origin, id.as_ref())
-                .for_each(|(name, value)| fields.put(&name, value.as_bytes()));
+            cors_headers(cors, origin, id.as_ref()).for_each(|(name, value)| fields.put(&name, &value));
         }
     }
     if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.as_ref()) {
-        fields.put(&STRICT_TRANSPORT_SECURITY, hsts.as_bytes());
+        fields.put(&STRICT_TRANSPORT_SECURITY, hsts);
     }
     let left_over = drain(session).await;
     let has_body = session.req_header().method != Method::HEAD;

@@ -10,14 +10,15 @@ use tokio::sync::watch;
 
 use super::activity::Activity;
 use super::gate::Gate;
+use super::h2::Host;
 use super::link::{Link, Protocol, Socket};
-use super::wire::{Connection, Wire};
+use super::wire::{Connection, Guard, Wire};
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::config::{self, Environment};
 use crate::decision::ipset::IpSet;
 use crate::decision::key::{KeyHash, KeyHasher};
-use crate::decision::listener::ClientLimits;
+use crate::decision::listener::{ClientLimits, Http2Limits};
 use crate::decision::time::{Span, Timestamp};
 use crate::journal::{Journal, JournalSpec};
 use crate::store::{ScriptTime, Store};
@@ -131,6 +132,7 @@ struct Stage {
     hand: ManualClock,
     _stop: watch::Sender<bool>,
     _folder: TempDir,
+    metrics: Metrics,
 }
 
 /// Answers 401 to a login that is wrong, and 200 to everything else.
@@ -162,6 +164,7 @@ async fn backend() -> SocketAddr {
 pub(super) struct Ready {
     pub(super) edge: Edge,
     pub(super) limits: ClientLimits,
+    pub(super) http2: Http2Limits,
     metrics: Metrics,
     hand: ManualClock,
     folder: TempDir,
@@ -192,24 +195,20 @@ impl Ready {
         let upstream =
             Upstream::resolve(&config.upstreams[0], &metrics, &SystemResolver, Before::Nothing, clock.now());
         let upstream = Arc::new(upstream.await.unwrap());
-        let limits = config.listen[0].limits;
-        let policies = Arc::new(Policies::new(config.rules, config.user, &metrics));
-        let live = Arc::new(ArcSwap::from_pointee(Snapshot {
-            policies,
-            upstreams: Box::new([upstream]),
-            trace: config.trace,
-            access_lines: AccessLines::Off,
-        }));
+        let (limits, http2) = (config.listen[0].limits, config.listen[0].http2);
+        let policies = Policies::new(config.rules, config.user, &metrics);
+        let snapshot = Snapshot::new(policies, Box::new([upstream]), config.trace, AccessLines::Off);
+        let live = Arc::new(ArcSwap::from_pointee(snapshot));
         let gateway = Arc::new(Gateway::new(store, clock, hasher, metrics.clone(), journal));
         let access = Arc::new(AccessLog::new(metrics.access()));
         let edge = Edge::new(gateway, live, access, &[3; 16]);
-        Ready { edge, limits, metrics, hand, folder }
+        Ready { edge, limits, http2, metrics, hand, folder }
     }
 }
 
 impl Stage {
     async fn set() -> Stage {
-        let Ready { edge, limits, metrics, hand, folder } = Ready::made().await;
+        let Ready { edge, limits, http2, metrics, hand, folder } = Ready::made().await;
         let conf = Arc::new(ServerConf { max_retries: 1, ..ServerConf::default() });
         let proxy = Arc::new(http_proxy(&conf, Tripping(edge)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -222,19 +221,23 @@ impl Stage {
             redirect_port: None,
             hsts: None,
             limits,
+            http2,
         });
+        let counted = metrics.clone();
         tokio::spawn(async move {
             while let Ok((tcp, peer)) = listener.accept().await {
-                let (activity, plain) = (Arc::new(Activity::default()), Protocol::Http1);
-                let gate = Gate::new(plain, limits, activity, metrics.edge());
-                let connection = Connection::new(Arc::clone(&entrance), None);
-                let (proxy, stopped) = (Arc::clone(&proxy), stopped.clone());
-                let link = Link::Plain(Socket::new(tcp));
-                let wire = Wire::new(link, gate, peer, Arc::new(connection));
-                tokio::spawn(async move { proxy.process_new(Box::new(wire), &stopped).await });
+                let connection = Arc::new(Connection::new(Arc::clone(&entrance), None));
+                let host = Host {
+                    proxy: Arc::clone(&proxy),
+                    metrics: counted.edge(),
+                    activity: Arc::new(Activity::default()),
+                    stop: stopped.clone(),
+                    cut: stopped.clone(),
+                };
+                tokio::spawn(converse(Link::Plain(Socket::new(tcp)), peer, connection, host));
             }
         });
-        Stage { address, hand, _stop: stop, _folder: folder }
+        Stage { address, hand, metrics, _stop: stop, _folder: folder }
     }
 
     /// One request on a connection of its own: its status, if it got an answer, and what is left of its quota.
@@ -242,6 +245,20 @@ impl Stage {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         answer(&mut stream, request, trip, "close").await
     }
+}
+
+async fn converse(
+    mut link: Link,
+    peer: SocketAddr,
+    connection: Arc<Connection>,
+    host: Host<HttpProxy<Tripping>>,
+) {
+    if let Ok(Protocol::Http2) = link.protocol().await {
+        return h2::serve(link, peer, connection, host).await;
+    }
+    let gate = Gate::new(connection.entrance.limits, host.activity, host.metrics);
+    let wire = Wire::new(link, Guard::Http1(gate), peer, connection);
+    host.proxy.process_new(Box::new(wire), &host.stop).await;
 }
 
 async fn answer(
@@ -327,5 +344,30 @@ async fn a_panic_leaves_the_key_of_a_body_as_it_was_charged() {
             assert_eq!(stage.ask(request, "").await.0, Some(200), "{place}: {tried}");
         }
         assert_eq!(stage.ask(request, "").await.0, Some(429), "{place}");
+    }
+}
+
+/// Over HTTP/2 a request has a task of its own: those beside it go on, and so does the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_over_http2_leaves_its_connection_usable() {
+    let stage = Stage::set().await;
+    let stream = TcpStream::connect(stage.address).await.unwrap();
+    let (requests, connection) = ::h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let ask = async |trip: &str| {
+        let request = http::Request::get("http://h/x").header("x-trip", trip).body(()).unwrap();
+        let mut requests = requests.clone().ready().await.unwrap();
+        let (answer, _) = requests.send_request(request, true).unwrap();
+        answer.await.map(|answer| answer.status().as_u16())
+    };
+    for (place, _) in PLACES {
+        let outcome = ask(place).await;
+        let is_late = place.ends_with("logging") || place.ends_with("body_filter");
+        assert!(outcome.is_err() || is_late, "{place}: {outcome:?}");
+        assert_eq!(ask("").await.unwrap(), 200, "{place}");
+    }
+    let all = format!("tollgate_panics_total {}", PLACES.len());
+    while !stage.metrics.render().contains(&all) {
+        tokio::task::yield_now().await;
     }
 }

@@ -26,8 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 use super::activity::Activity;
 use super::gate::Gate;
-use super::h2;
-use super::link::{Link, Protocol};
+use super::h2::Pipe;
+use super::link::Link;
 use super::listener::Entrance;
 use super::own::Said;
 
@@ -37,11 +37,17 @@ const WRITE_BUFFER: usize = 4096;
 pub(super) struct Wire {
     tcp: BufWriter<Link>,
     digest: Arc<SocketDigest>,
-    gate: Gate,
+    guard: Guard,
     connection: Arc<Connection>,
     /// What we said that no write held yet.
     said: Mutex<Option<Said>>,
     leaving: Leaving,
+}
+
+/// What the bytes of a connection go through.
+pub(super) enum Guard {
+    Http1(Gate),
+    Http2(Pipe),
 }
 
 /// What is to be written before anything else.
@@ -58,23 +64,74 @@ pub(super) struct Connection {
     pub(super) entrance: Arc<Entrance>,
     /// Whom the client's certificate names, which was verified.
     pub(super) client_cert: Option<Arc<str>>,
-    pub(super) resets: h2::Resets,
 }
 
 impl Connection {
     pub(super) fn new(entrance: Arc<Entrance>, client_cert: Option<Arc<str>>) -> Connection {
-        Connection { entrance, client_cert, resets: h2::Resets::default() }
+        Connection { entrance, client_cert }
+    }
+}
+
+impl Guard {
+    fn poll_read(
+        &mut self,
+        tcp: &mut BufWriter<Link>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_read(tcp, cx, buf),
+            Guard::Http2(pipe) => pipe.poll_read(tcp, cx, buf),
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        tcp: &mut BufWriter<Link>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_write(tcp, cx, bytes),
+            Guard::Http2(pipe) => pipe.poll_write(tcp, cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        tcp: &mut BufWriter<Link>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_write_vectored(tcp, cx, slices),
+            Guard::Http2(pipe) => pipe.poll_write_vectored(tcp, cx, slices),
+        }
+    }
+
+    fn poll_flush(&mut self, tcp: &mut BufWriter<Link>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Guard::Http1(gate) => gate.poll_flush(tcp, cx),
+            Guard::Http2(pipe) => pipe.poll_flush(tcp, cx),
+        }
+    }
+
+    fn poll_shutdown(&mut self, tcp: &mut BufWriter<Link>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Guard::Http1(_) => Pin::new(tcp).poll_shutdown(cx),
+            Guard::Http2(pipe) => pipe.poll_shutdown(tcp, cx),
+        }
     }
 }
 
 impl Wire {
-    pub(super) fn new(link: Link, gate: Gate, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
+    pub(super) fn new(link: Link, guard: Guard, peer: SocketAddr, connection: Arc<Connection>) -> Wire {
         let digest = SocketDigest::from_raw_fd(link.as_raw_fd());
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
         let (said, leaving) = (Mutex::default(), Leaving::default());
-        Wire { tcp, digest: Arc::new(digest), gate, connection, said, leaving }
+        Wire { tcp, digest: Arc::new(digest), guard, connection, said, leaving }
     }
 
     /// Writes what was said and is to leave first.
@@ -86,7 +143,7 @@ impl Wire {
         }
         let Leaving { bytes, written } = &mut self.leaving;
         while let Some(rest @ [_, ..]) = bytes.get(*written..) {
-            match ready!(self.gate.poll_write(&mut self.tcp, cx, rest))? {
+            match ready!(self.guard.poll_write(&mut self.tcp, cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => *written += count,
             }
@@ -140,9 +197,12 @@ pub(super) fn entrance_of(session: &Session) -> Option<&Entrance> {
     connection_of(session).map(|connection| &*connection.entrance)
 }
 
-/// The activity of the connection that a request came by. One of HTTP/2 is looked after by Pingora.
+/// The activity of the connection that a request came by. One of HTTP/2 shares it with others.
 pub(super) fn activity_of(session: &Session) -> Option<&Arc<Activity>> {
-    wire_of(session).map(|wire| wire.gate.activity())
+    match &wire_of(session)?.guard {
+        Guard::Http1(gate) => Some(gate.activity()),
+        Guard::Http2(_) => None,
+    }
 }
 
 impl AsyncRead for Wire {
@@ -152,7 +212,7 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let wire = self.get_mut();
-        wire.gate.poll_read(&mut wire.tcp, cx, buf)
+        wire.guard.poll_read(&mut wire.tcp, cx, buf)
     }
 }
 
@@ -161,7 +221,7 @@ impl AsyncWrite for Wire {
         let wire = self.get_mut();
         ready!(wire.poll_leave(cx))?;
         if !wire.join(buf) {
-            return wire.gate.poll_write(&mut wire.tcp, cx, buf);
+            return wire.guard.poll_write(&mut wire.tcp, cx, buf);
         }
         // It is ours now; what does not fit leaves before what is written next.
         match wire.poll_leave(cx) {
@@ -173,12 +233,13 @@ impl AsyncWrite for Wire {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         let wire = self.get_mut();
         ready!(wire.poll_leave(cx))?;
-        wire.gate.poll_flush(&mut wire.tcp, cx)
+        wire.guard.poll_flush(&mut wire.tcp, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         ready!(self.poll_leave(cx))?;
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        let Wire { guard, tcp, .. } = &mut *self;
+        guard.poll_shutdown(tcp, cx)
     }
 
     fn poll_write_vectored(
@@ -192,7 +253,7 @@ impl AsyncWrite for Wire {
         }
         let wire = self.get_mut();
         ready!(wire.poll_leave(cx))?;
-        wire.gate.poll_write_vectored(&mut wire.tcp, cx, bufs)
+        wire.guard.poll_write_vectored(&mut wire.tcp, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -206,8 +267,11 @@ impl Shutdown for Wire {
         let left = poll_fn(|cx| self.poll_leave(cx)).await;
         let ended = match left {
             Ok(()) => {
-                let Wire { gate, tcp, .. } = self;
-                gate.end(tcp).await
+                let Wire { guard, tcp, .. } = self;
+                match guard {
+                    Guard::Http1(gate) => gate.end(tcp).await,
+                    Guard::Http2(pipe) => poll_fn(|cx| pipe.poll_shutdown(tcp, cx)).await,
+                }
             }
             Err(error) => Err(error),
         };
@@ -238,9 +302,9 @@ impl GetTimingDigest for Wire {
 impl GetProxyDigest for Wire {
     /// The only thing that Pingora hands on to the requests of HTTP/2 and that we can put something into.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        match self.gate.protocol() {
-            Protocol::Http1 => None,
-            Protocol::Http2 => {
+        match &self.guard {
+            Guard::Http1(_) => None,
+            Guard::Http2(_) => {
                 let unused = Box::new(ResponseHeader::from(http::Response::new(()).into_parts().0));
                 Some(Arc::new(ProxyDigest::new(unused, Some(Box::new(Arc::clone(&self.connection))))))
             }
@@ -250,9 +314,9 @@ impl GetProxyDigest for Wire {
 
 impl Ssl for Wire {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        match self.gate.protocol() {
-            Protocol::Http1 => Some(ALPN::H1),
-            Protocol::Http2 => Some(ALPN::H2),
+        match &self.guard {
+            Guard::Http1(_) => Some(ALPN::H1),
+            Guard::Http2(_) => Some(ALPN::H2),
         }
     }
 }

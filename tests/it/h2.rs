@@ -1,19 +1,21 @@
 //! HTTP/2 from clients: by prior knowledge, all that holds for HTTP/1.1, and clients that break the rules.
 
+mod conformance;
+mod floods;
+mod limits;
+mod slow;
+
 use std::process::Command;
 
 use http::{HeaderMap, Method, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tollgate::clock::Clock;
 
 use crate::harness::backend::{Backend, Gate, Reply};
 use crate::harness::client::{Client, get};
 use crate::harness::gateway::{Gateway, preamble};
-use crate::harness::h2::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, GO_AWAY, HEADERS, PREFACE, RESET, SETTINGS, frame,
-};
-use crate::harness::h2::{H2Backend, H2Client, frames, in_time, whole};
+use crate::harness::h2::frames::{PREFACE, SETTINGS, frame};
+use crate::harness::h2::{H2Backend, H2Client, in_time, whole};
 use crate::harness::process::Process;
 
 const OPEN: &str = "routes: [{ name: r, match: { path: /* }, upstream: app }]";
@@ -245,168 +247,6 @@ async fn a_stop_lets_requests_finish_and_ends_idle_connections() {
     assert_eq!(whole(in_time(answer).await.unwrap()).await.unwrap().text(), "late");
     assert!(in_time(stopping).await.unwrap(), "all of it ended by itself");
     drop(silent);
-}
-
-/// A connection on which a test says what it likes.
-async fn raw(gateway: &Gateway) -> TcpStream {
-    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
-    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, b"")].concat()).await.unwrap();
-    stream
-}
-
-/// Sends this again and again until the gateway ends the connection, at most so often; how often that was.
-async fn until_ended(mut stream: TcpStream, most: u32, mut next: impl FnMut(u32) -> Vec<u8>) -> u32 {
-    let (mut read, mut write) = stream.split();
-    let mut sent = 0;
-    let sending = async {
-        while sent < most && write.write_all(&next(sent)).await.is_ok() {
-            sent += 1;
-        }
-        std::future::pending::<()>().await;
-    };
-    let ended = async {
-        let mut answers = vec![0; 16 * 1024];
-        while read.read(&mut answers).await.is_ok_and(|count| count > 0) {}
-    };
-    in_time(async {
-        tokio::select! {
-            () = sending => {}
-            () = ended => {}
-        }
-    })
-    .await;
-    sent
-}
-
-#[tokio::test]
-async fn who_takes_requests_back_all_the_time_loses_the_connection() {
-    let gate = Gate::shut();
-    let held = gate.clone();
-    let backend = Backend::start(move |_| Reply::new(200).after(&held)).await;
-    let gateway = Gateway::start(&backend, OPEN).await;
-    let stream = raw(&gateway).await;
-    let sent = until_ended(stream, 1_000_000, |number| {
-        let stream = 2 * number + 1;
-        let asked = frame(HEADERS, END_HEADERS | END_STREAM, stream, &frames::get("/"));
-        [asked, frame(RESET, 0, stream, &8_u32.to_be_bytes())].concat()
-    })
-    .await;
-    assert!(sent < 1_000_000);
-    gate.open();
-    backend.answer_by(|_| Reply::new(204));
-    assert_eq!(get(gateway.address, "/").await.status, 204);
-}
-
-#[tokio::test]
-async fn floods_of_frames_that_lead_to_nothing_end_the_connection() {
-    let backend = Backend::ok().await;
-    let gateway = Gateway::start(&backend, OPEN).await;
-    // Fields without end (CVE-2024-27983 and its kin): bounded by what a head may hold.
-    let stream = raw(&gateway).await;
-    let filler = frames::fields(&[("x-filler", "a".repeat(100).as_str()); 100]);
-    let sent = until_ended(stream, 100_000, |number| match number {
-        0 => frame(HEADERS, END_STREAM, 1, &frames::get("/")),
-        _ => frame(CONTINUATION, 0, 1, &filler),
-    })
-    .await;
-    assert!(sent < 100_000);
-    // Empty frames of a body.
-    let stream = raw(&gateway).await;
-    let fields =
-        frames::fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "h"), (":path", "/")]);
-    let sent = until_ended(stream, 10_000_000, |number| match number {
-        0 => frame(HEADERS, END_HEADERS, 1, &fields),
-        _ => frame(DATA, 0, 1, b""),
-    })
-    .await;
-    assert!(sent < 10_000_000);
-    // Between the frames of a head nothing else may come.
-    let stream = raw(&gateway).await;
-    let head = frame(HEADERS, 0, 1, b"");
-    until_ended(stream, 2, |number| if number == 0 { head.clone() } else { frame(SETTINGS, 0, 0, b"") })
-        .await;
-    assert_eq!(get(gateway.address, "/").await.status, 200);
-}
-
-/// What a connection says to the one request that was made on it.
-#[derive(Debug, PartialEq, Eq)]
-enum Fate {
-    /// Fields, the first byte of which tells the status (RFC 7541, appendix A).
-    Answered(u8),
-    Reset,
-    Ended,
-}
-
-async fn fate(mut stream: TcpStream) -> Fate {
-    loop {
-        let mut head = [0; 9];
-        if in_time(stream.read_exact(&mut head)).await.is_err() {
-            return Fate::Ended;
-        }
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
-        let mut payload = vec![0; length];
-        if in_time(stream.read_exact(&mut payload)).await.is_err() {
-            return Fate::Ended;
-        }
-        match head[3] {
-            HEADERS => return Fate::Answered(payload[0]),
-            RESET => return Fate::Reset,
-            GO_AWAY => return Fate::Ended,
-            _ => {}
-        }
-    }
-}
-
-#[tokio::test]
-async fn requests_that_could_be_read_in_two_ways_reach_nobody() {
-    const BAD_REQUEST: u8 = 0x80 | 12;
-    let backend = Backend::ok().await;
-    let gateway = Gateway::start(&backend, OPEN).await;
-    let get: &[(&str, &str)] =
-        &[(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", "/")];
-    let with = |extra: &[(&'static str, &'static str)]| [get, extra].concat();
-    let target = |path: &'static str| [&get[..3], &[(":path", path)]].concat();
-    for (fields, expected) in [
-        (with(&[("host", "other")]), Fate::Answered(BAD_REQUEST)),
-        (with(&[("host", "h"), ("host", "h")]), Fate::Answered(BAD_REQUEST)),
-        ([&get[..2], &get[3..]].concat(), Fate::Answered(BAD_REQUEST)),
-        (target("http://other/"), Fate::Reset),
-        (target("/a\r\nb"), Fate::Reset),
-        (target("/a b"), Fate::Reset),
-        (with(&[("content-length", "1"), ("content-length", "2")]), Fate::Reset),
-        (with(&[("content-length", "+0")]), Fate::Reset),
-        (with(&[("connection", "close")]), Fate::Reset),
-        (with(&[("transfer-encoding", "chunked")]), Fate::Reset),
-        (with(&[("te", "gzip")]), Fate::Reset),
-        (with(&[("Upper", "1")]), Fate::Reset),
-        (with(&[("a", "b\r\nc: d")]), Fate::Reset),
-        (with(&[("a", "b\0")]), Fate::Reset),
-        (with(&[(":path", "/other")]), Fate::Reset),
-        (with(&[(":unknown", "1")]), Fate::Reset),
-        (get[..3].to_vec(), Fate::Reset),
-        (get[1..].to_vec(), Fate::Reset),
-        (vec![(":method", "CONNECT"), (":authority", "h:443")], Fate::Answered(0)),
-        // Nobody was told that there is a protocol to ask for (RFC 8441 §3).
-        ([&[(":method", "CONNECT"), (":protocol", "websocket")], &get[1..]].concat(), Fate::Reset),
-        ([&[(":method", "CONNECT")], &get[1..]].concat(), Fate::Reset),
-    ] {
-        let mut stream = raw(&gateway).await;
-        let block = frames::fields(&fields);
-        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).await.unwrap();
-        match (fate(stream).await, expected) {
-            // A status that is spelled out: which one it is, is not read here.
-            (Fate::Answered(_), Fate::Answered(0)) => {}
-            // The library may take it for an error of the connection, which is as well.
-            (Fate::Ended, Fate::Reset) => {}
-            (fate, expected) => assert_eq!(fate, expected, "{fields:?}"),
-        }
-    }
-    assert_eq!(backend.count(), 0);
-    assert_eq!(get_ok(&gateway).await, 200);
-}
-
-async fn get_ok(gateway: &Gateway) -> u16 {
-    get(gateway.address, "/").await.status
 }
 
 #[tokio::test]

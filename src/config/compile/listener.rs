@@ -7,13 +7,13 @@ use secrecy::SecretString;
 use super::network::collide;
 use super::upstream::timeout;
 use crate::config::file::File;
-use crate::config::file::server::{CertificateFiles, Listener, Tls};
+use crate::config::file::server::{CertificateFiles, Http2, Listener, Tls};
 use crate::config::place::Located;
 use crate::config::problem::{Findings, Wrong};
 use crate::config::reader::{Optional, Reader};
 use crate::config::runtime::ListenerSpec;
 use crate::config::value::text::FilePath;
-use crate::decision::listener::ClientLimits;
+use crate::decision::listener::{ClientLimits, Http2Limits};
 use crate::tls::{Certificate, Chain, ChainFault, ClientAuth, ClientRoots, Demand, KeyFault, ServerTls};
 
 /// No file of certificates is larger.
@@ -37,6 +37,7 @@ pub(super) fn listeners(file: &File, reader: &mut Reader<'_>) -> Option<Vec<List
 fn listener(listener: &Listener, reader: &mut Reader<'_>) -> Option<ListenerSpec> {
     refuse_contradictions(listener, &mut reader.findings);
     let limits = client_limits(listener, &mut reader.findings);
+    let http2 = listener.http2.as_ref().and_then(|section| http2_limits(section, &mut reader.findings));
     let tls = match &listener.tls {
         Optional::Given(section) => Some(tls(section, reader)?),
         Optional::Absent => None,
@@ -53,6 +54,7 @@ fn listener(listener: &Listener, reader: &mut Reader<'_>) -> Option<ListenerSpec
             .and_then(|port| u16::try_from(port.value.0).ok()),
         hsts: listener.hsts.given().map(|span| span.value),
         limits: limits?,
+        http2: http2?,
     })
 }
 
@@ -68,6 +70,27 @@ fn client_limits(listener: &Listener, findings: &mut Findings) -> Option<ClientL
         header_fields: listener.max_headers?.0,
         header_bytes: listener.max_header_bytes?.0,
         uri_bytes: listener.max_uri_bytes?.0,
+    })
+}
+
+fn http2_limits(section: &Http2, findings: &mut Findings) -> Option<Http2Limits> {
+    let (stream, connection) =
+        (section.initial_window_size.as_ref()?, section.connection_window_size.as_ref()?);
+    if stream.value.0 > connection.value.0 {
+        let wrong = Wrong::new("one body may be sent further ahead than all of them together");
+        let advice = "write an `initial_window_size` of at most `connection_window_size`";
+        findings.problem(&stream.at, wrong.write(advice));
+        return None;
+    }
+    Some(Http2Limits {
+        concurrent_streams: section.max_concurrent_streams?.0,
+        stream_window: stream.value.0,
+        connection_window: connection.value.0,
+        send_buffer: section.max_send_buffer_size?.0,
+        unseen_resets: section.max_unseen_resets?.0,
+        error_resets: section.max_error_resets?.0,
+        resets: section.max_resets?.0,
+        control_frames: section.max_control_frames?.0,
     })
 }
 

@@ -49,6 +49,31 @@ section! {
         default("32768") "max_header_bytes" max_header_bytes: Whole<1024, 1_000_000>;
         /// The target of a request with its query, bytes; a longer one is refused with 414.
         default("8192") "max_uri_bytes" max_uri_bytes: Whole<64, 65_536>;
+        /// What a connection of HTTP/2 may do.
+        default("{}") "http2" http2: Http2;
+    }
+}
+
+section! {
+    /// Bounds of one HTTP/2 connection (RFC 9113). How large fields may be is said by max_header_bytes.
+    Http2 "http2" {
+        /// Requests at the same time; one more is refused (SETTINGS_MAX_CONCURRENT_STREAMS).
+        default("100") "max_concurrent_streams" max_concurrent_streams: Whole<1, 10_000>;
+        /// Bytes of a body that a client may send ahead of what was taken in (SETTINGS_INITIAL_WINDOW_SIZE).
+        default("65536") "initial_window_size" initial_window_size: Located<Whole<1024, 16_777_216>>;
+        /// The same of all bodies of a connection.
+        default("1048576") "connection_window_size" connection_window_size: Located<Whole<65_535, 1_073_741_824>>;
+        /// Bytes of an answer that wait for a client that is slow to take it.
+        default("65536") "max_send_buffer_size" max_send_buffer_size: Whole<16_384, 16_777_216>;
+        /// Requests that may be taken back (RST_STREAM) before they were looked at; one more ends the connection.
+        default("20") "max_unseen_resets" max_unseen_resets: Whole<1, 10_000>;
+        /// Requests that may be malformed; one more ends the connection.
+        default("64") "max_error_resets" max_error_resets: Whole<1, 10_000>;
+        /// Requests that may be taken back in 10s; one more ends the connection.
+        default("200") "max_resets" max_resets: Whole<1, 1_000_000>;
+        /// Frames in 10s that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones) beyond
+        /// four for each that carries something; one more ends the connection.
+        default("1000") "max_control_frames" max_control_frames: Whole<10, 1_000_000>;
     }
 }
 

@@ -28,7 +28,7 @@ impl Scene {
     fn set() -> Scene {
         let metrics = Metrics::new().unwrap();
         let (client, server) = duplex(64 * 1024);
-        let gate = Gate::new(Protocol::Http1, LIMITS, Arc::new(Activity::default()), metrics.edge());
+        let gate = Gate::new(LIMITS, Arc::new(Activity::default()), metrics.edge());
         Scene { gate, stream: BufWriter::new(server), client, metrics }
     }
 
@@ -110,15 +110,8 @@ async fn what_comes_while_a_request_is_answered_is_passed_on_as_it_is() {
 }
 
 #[tokio::test]
-async fn http2_passes_where_it_was_told_and_nowhere_else() {
+async fn the_preface_of_http2_is_no_head() {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    let mut stage = Scene::set();
-    let (activity, metrics) = (Arc::clone(stage.gate.activity()), stage.metrics.edge());
-    stage.gate = Gate::new(Protocol::Http2, LIMITS, activity, metrics);
-    for bytes in [&PREFACE[..10], &PREFACE[10..], b"\0\0\0\x04\0\0\0\0\0"] {
-        stage.send(bytes).await;
-        stage.reads(bytes).await;
-    }
     for broken in [PREFACE, b"PRI / HTTP/2.0\r\n\r\n"] {
         let mut stage = Scene::set();
         stage.send(broken).await;

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 
 use crate::decision::ipset::IpSet;
-use crate::decision::listener::ClientLimits;
+use crate::decision::listener::{ClientLimits, Http2Limits};
 use crate::tls::ServerTls;
 
 /// What a listener demands of a connection, and offers it. Each connection keeps the one that it came in by.
@@ -24,6 +24,7 @@ pub struct Entrance {
     pub hsts: Option<HeaderValue>,
     /// How much of the gateway clients may hold that come in here.
     pub limits: ClientLimits,
+    pub http2: Http2Limits,
 }
 
 impl Entrance {

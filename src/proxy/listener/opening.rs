@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::decision::ipset::IpSet;
-    use crate::decision::listener::ClientLimits;
+    use crate::decision::listener::{ClientLimits, Http2Limits};
     use crate::decision::time::Span;
 
     const LIMITS: ClientLimits = ClientLimits {
@@ -134,7 +134,17 @@ mod tests {
 
     fn entrance(speakers: &[&str]) -> Entrance {
         let speakers: IpSet = speakers.iter().map(|net| net.parse::<ipnet::IpNet>().unwrap()).collect();
-        Entrance { tls: None, h2c: true, speakers, redirect_port: None, hsts: None, limits: LIMITS }
+        let http2 = Http2Limits {
+            concurrent_streams: 1,
+            stream_window: 1024,
+            connection_window: 65_535,
+            send_buffer: 16_384,
+            unseen_resets: 1,
+            error_resets: 1,
+            resets: 1,
+            control_frames: 10,
+        };
+        Entrance { tls: None, h2c: true, speakers, redirect_port: None, hsts: None, limits: LIMITS, http2 }
     }
 
     async fn pair() -> (TcpStream, TcpStream, SocketAddr) {

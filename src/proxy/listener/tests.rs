@@ -10,7 +10,7 @@ const REQUEST: &[u8] = b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n";
 
 /// A listener that takes PROXY headers and may be spoken to in HTTP/2: two things to wait for before HTTP begins.
 async fn listening() -> (Listeners, SocketAddr) {
-    let Ready { edge, limits, .. } = Ready::made().await;
+    let Ready { edge, limits, http2, .. } = Ready::made().await;
     let entrance = Entrance {
         tls: None,
         h2c: true,
@@ -18,6 +18,7 @@ async fn listening() -> (Listeners, SocketAddr) {
         redirect_port: None,
         hsts: None,
         limits,
+        http2,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,5 +1,8 @@
 //! Both sides of HTTP/2: a client, a backend that speaks it, and frames as bytes for whoever breaks the rules.
 
+pub(crate) mod frames;
+pub(crate) mod raw;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -200,43 +203,4 @@ async fn echo(mut body: RecvStream, mut respond: h2::server::SendResponse<Bytes>
     let mut trailers = body.trailers().await?.unwrap_or_default();
     trailers.insert("grpc-status", "0".parse().expect("a value"));
     answer.send_trailers(trailers)
-}
-
-/// Frames of HTTP/2 as they go over the wire.
-pub(crate) mod frames {
-    pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-    pub(crate) const DATA: u8 = 0;
-    pub(crate) const HEADERS: u8 = 1;
-    pub(crate) const RESET: u8 = 3;
-    pub(crate) const SETTINGS: u8 = 4;
-    pub(crate) const GO_AWAY: u8 = 7;
-    pub(crate) const CONTINUATION: u8 = 9;
-    pub(crate) const END_STREAM: u8 = 1;
-    pub(crate) const END_HEADERS: u8 = 4;
-
-    pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], kind, flags];
-        frame.extend_from_slice(&stream.to_be_bytes());
-        frame.extend_from_slice(payload);
-        frame
-    }
-
-    /// Fields, none of them compressed (RFC 7541 §6.2.2). Names and values of up to 126 bytes.
-    pub(crate) fn fields(list: &[(&str, &str)]) -> Vec<u8> {
-        let mut block = Vec::new();
-        for (name, value) in list {
-            block.push(0);
-            for text in [name, value] {
-                block.push(u8::try_from(text.len()).expect("a short text"));
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
-        block
-    }
-
-    /// The fields of a `GET`.
-    pub(crate) fn get(path: &str) -> Vec<u8> {
-        fields(&[(":method", "GET"), (":scheme", "http"), (":authority", "h"), (":path", path)])
-    }
 }
