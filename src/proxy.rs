@@ -276,6 +276,8 @@ impl ProxyHttp for Edge {
         if !forward::has_hop_by_hop(&session.req_header().headers) {
             // Nothing to strip, and Pingora would look for each of those fields in turn.
             peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+        } else if session.is_upgrade_req() {
+            upstream::carry(&mut peer);
         }
         Ok(peer)
     }

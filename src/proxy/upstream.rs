@@ -5,6 +5,7 @@ mod check;
 mod fleet;
 mod resolve;
 mod server;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use self::fleet::Fleet;
 use self::resolve::{Found, look_up};
 pub(super) use self::server::Server;
 use self::server::{Known, authorities};
+pub(super) use self::upgrade::carry;
 use crate::clock::Clock;
 use crate::decision::client::Client;
 use crate::decision::time::{Span, Timestamp};

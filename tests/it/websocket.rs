@@ -10,10 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tollgate::clock::Clock;
 
-use crate::harness::backend::{Backend, Reply};
+use crate::harness::backend::{Backend, Nobody, Reply};
 use crate::harness::browser::in_browser;
 use crate::harness::gateway::{Gateway, START, preamble};
 use crate::harness::h2::in_time;
+use crate::harness::tls::{Authority, TlsFront};
 use crate::harness::{PATIENCE, eventually};
 
 const TWO: &str =
@@ -22,8 +23,19 @@ const ASK: &[u8] =
     b"GET /chat HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
+/// When a server agrees.
+#[derive(Clone, Copy)]
+enum Manner {
+    Asked,
+    /// Before it is asked: sooner than any that is close by, however busy the machine.
+    Eager,
+}
+
+const AGREED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
 /// A server that agrees to everything, tells what it was asked, and says each byte back.
-async fn server() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+async fn server(manner: Manner) -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (tell, told) = mpsc::unbounded_channel();
@@ -31,12 +43,14 @@ async fn server() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
         while let Ok((mut stream, _)) = listener.accept().await {
             let tell = tell.clone();
             tokio::spawn(async move {
+                if matches!(manner, Manner::Eager) {
+                    stream.write_all(AGREED).await.unwrap();
+                }
                 let head = head(&mut stream).await;
                 tell.send(head).unwrap();
-                let agreed =
-                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-                stream.write_all(agreed).await.unwrap();
+                if matches!(manner, Manner::Asked) {
+                    stream.write_all(AGREED).await.unwrap();
+                }
                 let (mut read, mut write) = stream.split();
                 // Ends when the gateway closes it.
                 let _ended = tokio::io::copy(&mut read, &mut write).await;
@@ -65,7 +79,7 @@ async fn echoes(stream: &mut TcpStream, message: &[u8]) {
 
 #[tokio::test]
 async fn it_is_limited_and_then_passed_through() {
-    let (server, mut asked) = server().await;
+    let (server, mut asked) = server(Manner::Asked).await;
     let gateway = Gateway::launch(&preamble(server), TWO, Clock::system()).await.unwrap();
     let mut open = Vec::new();
     for left in ["1", "0"] {
@@ -100,6 +114,46 @@ async fn it_is_limited_and_then_passed_through() {
     assert!(rest.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn it_stays_open_however_quick_the_backend_is() {
+    let (server, _asked) = server(Manner::Eager).await;
+    let open = "routes: [{ name: r, match: { path: /* }, upstream: app }]";
+    let gateway = Gateway::launch(&preamble(server), open, Clock::system()).await.unwrap();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(ASK).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 101"));
+        echoes(&mut stream, b"hello").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_behind_tls_is_asked_by_tls_and_one_that_is_away_is_told() {
+    let (server, _asked) = server(Manner::Eager).await;
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let front = TlsFront::start(server, &authority.issue(&["backend.test"], "backend"), &["http/1.1"]).await;
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let (front, nobody) = (front.addr(), Nobody::anywhere());
+    let beginning = preamble(server).replace(
+        &format!("[\"{server}\"]"),
+        &format!("[{{ address: \"{front}\", tls: true, sni: backend.test, ca: {} }}]", ca.display()),
+    );
+    let beginning = format!("{beginning}  gone: {{ servers: [\"{}\"], connect_timeout: 1s }}\n", nobody.addr);
+    let rules = "routes: [{ name: r, match: { path: /* }, upstream: app }, { name: g, match: { path: /gone }, upstream: gone }]";
+    let gateway = Gateway::launch(&beginning, rules, Clock::system()).await.unwrap();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(ASK).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 101"));
+        echoes(&mut stream, &[7; 50_000]).await;
+    }
+    let mut client = gateway.client().await;
+    let request =
+        client.request("GET", "/gone").header("connection", "upgrade").header("upgrade", "websocket");
+    assert_eq!(request.send().await.status, 502);
+}
+
 #[tokio::test]
 async fn what_does_not_become_one_stays_http() {
     let backend = Backend::start(|_| Reply::json(426, "{}")).await;
@@ -124,7 +178,7 @@ async fn what_does_not_become_one_stays_http() {
 #[tokio::test]
 #[ignore = "it is silent for 80 seconds"]
 async fn a_silent_client_is_kept() {
-    let (server, _asked) = server().await;
+    let (server, _asked) = server(Manner::Asked).await;
     let preamble = preamble(server) + "    read_timeout: 10m\n";
     let gateway = Gateway::launch(&preamble, TWO, Clock::system()).await.unwrap();
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();

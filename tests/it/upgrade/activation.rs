@@ -3,14 +3,21 @@
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
+use h2::Reason;
+use http::{Method, StatusCode};
 use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::{Load, Loss, RULES, counted};
 use crate::harness::backend::{Backend, Gate, Reply};
 use crate::harness::binary::{Binary, Running, Signal};
 use crate::harness::client::{Client, get};
 use crate::harness::gateway::preamble;
+use crate::harness::h2::H2Client;
 use crate::harness::process::Process;
 
 /// A socket that the test keeps, as a service manager does.
@@ -45,6 +52,48 @@ async fn restarts_and_upgrades_under_load_fail_no_request_and_forget_no_count() 
     }
     let asked = load.stop().await;
     assert_eq!(counted(&running).await, asked.answered + 1);
+}
+
+/// Requests one after the other on a connection of HTTP/2, for as long as it is kept. How many were answered.
+async fn ask_by_http_2(address: SocketAddr, stopped: watch::Receiver<bool>) -> u64 {
+    let mut answered = 0;
+    let mut client = H2Client::connect(address).await;
+    while !*stopped.borrow() {
+        let request = client.request(Method::GET, "/");
+        match client.send(request, b"").await {
+            Ok(answer) => {
+                assert_eq!(answer.status, StatusCode::OK);
+                answered += 1;
+            }
+            // It hears that this one was not begun, and that the connection takes no other.
+            Err(error) if error.is_go_away() && error.reason() == Some(Reason::NO_ERROR) => {
+                client = H2Client::connect(address).await;
+            }
+            Err(error) => panic!("no answer after {answered}: {error:?}"),
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    answered
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_of_http_2_are_answered_or_told_to_come_again() {
+    let backend = Backend::ok().await;
+    let (socket, at) = kept("127.0.0.1:0");
+    let mut running = Running::given(&listening_on(at, &backend), RULES, &socket).await;
+    let (stop, stopped) = watch::channel(false);
+    let clients: JoinSet<u64> = (0..4).map(|_| ask_by_http_2(at, stopped.clone())).collect();
+    for _ in 1..=4 {
+        backend.wait_for(backend.count() + 50).await;
+        running = running.terminated().await.start_given(&socket).await;
+        backend.wait_for(backend.count() + 50).await;
+        let (next, old) = running.upgrade().await;
+        assert_eq!(old.ended().await.code, Some(0));
+        running = next;
+    }
+    stop.send_replace(true);
+    let answered: u64 = clients.join_all().await.into_iter().sum();
+    assert_eq!(counted(&running).await, answered + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
