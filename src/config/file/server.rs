@@ -72,8 +72,8 @@ section! {
         default("64") "max_error_resets" max_error_resets: Whole<1, 10_000>;
         /// Requests that may be taken back in 10s; one more ends the connection.
         default("200") "max_resets" max_resets: Whole<1, 1_000_000>;
-        /// Frames in 10s that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones) beyond
-        /// four for each that carries something; one more ends the connection.
+        /// Frames in 10s that carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA, unknown ones), beyond
+        /// four for each that carries something and one for each KiB of an answer; one more ends the connection.
         default("1000") "max_control_frames" max_control_frames: Whole<10, 1_000_000>;
     }
 }

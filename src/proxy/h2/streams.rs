@@ -6,16 +6,22 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::decision::listener::Http2Limits;
 use crate::proxy::activity::Overdue;
 use crate::proxy::patience::{ANSWER_PATIENCE, BODY_PATIENCE, Patience};
 
 /// What both sides may send at first, bytes, until they say otherwise.
 const WINDOW_AT_FIRST: i64 = 65_535;
 
-/// All that are open. No more than the client may have, and those that came too many in what was read last.
+/// How many may be open here beyond those that there may be: what the library has not refused yet, or ignores
+/// altogether once the connection takes its leave.
+const NOT_REFUSED_MAX: usize = 4096;
+
+/// All that are open.
 #[derive(Debug)]
 pub(super) struct Streams {
     open: HashMap<u32, Stream>,
+    open_max: usize,
     /// The last that was opened.
     last: u32,
     /// Bytes a second.
@@ -45,15 +51,16 @@ struct Stream {
 }
 
 impl Streams {
-    /// None yet. `rate` is what a client must give of a body and take of an answer, bytes a second;
-    /// `connection_window` what it is allowed to send of all bodies together.
-    pub(super) fn new(rate: u32, connection_window: u32) -> Streams {
+    /// None yet. `rate` is what a client must give of a body and take of an answer, bytes a second.
+    pub(super) fn new(rate: u32, limits: &Http2Limits) -> Streams {
+        let at_once = usize::try_from(limits.concurrent_streams).unwrap_or(usize::MAX);
         Streams {
             open: HashMap::new(),
+            open_max: at_once.saturating_add(NOT_REFUSED_MAX),
             last: 0,
             rate,
             credit: WINDOW_AT_FIRST,
-            credit_most: i64::from(connection_window),
+            credit_most: i64::from(limits.connection_window),
             first_credit: WINDOW_AT_FIRST,
             first_window: WINDOW_AT_FIRST,
             window: WINDOW_AT_FIRST,
@@ -73,10 +80,13 @@ impl Streams {
         self.open.get(&id).is_some_and(|stream| stream.body_ended)
     }
 
-    /// The client sends fields: of a new request, or behind a body.
-    pub(super) fn fields_come(&mut self, id: u32) {
+    /// The client sends fields: of a new request, or behind a body. Nothing if there is no room for a request more.
+    pub(super) fn fields_come(&mut self, id: u32) -> Option<()> {
         if id <= self.last {
-            return;
+            return Some(());
+        }
+        if self.open.len() >= self.open_max {
+            return None;
         }
         self.last = id;
         self.open.insert(
@@ -93,6 +103,7 @@ impl Streams {
                 answer_ended: false,
             },
         );
+        Some(())
     }
 
     /// So much of a body came.
@@ -199,12 +210,23 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    const LIMITS: Http2Limits = Http2Limits {
+        concurrent_streams: 4,
+        stream_window: 1000,
+        connection_window: 65_535,
+        send_buffer: 65_536,
+        unseen_resets: 20,
+        error_resets: 64,
+        resets: 5,
+        control_frames: 100,
+    };
+
     /// Streams 1 and 3 are open.
     fn two() -> Streams {
-        let mut streams = Streams::new(100, 65_535);
+        let mut streams = Streams::new(100, &LIMITS);
         streams.set_first_credit(1000);
-        streams.fields_come(1);
-        streams.fields_come(3);
+        streams.fields_come(1).unwrap();
+        streams.fields_come(3).unwrap();
         streams
     }
 
@@ -307,14 +329,23 @@ mod tests {
         assert!(!streams.is_open(1));
         streams.reset(3);
         assert!(streams.is_empty());
-        streams.fields_come(3);
+        streams.fields_come(3).unwrap();
         assert!(streams.is_empty(), "none is opened twice");
     }
 
     #[test]
     fn without_a_rate_anything_goes() {
-        let mut streams = Streams::new(0, 65_535);
-        streams.fields_come(1);
+        let mut streams = Streams::new(0, &LIMITS);
+        streams.fields_come(1).unwrap();
         assert_eq!(first(&mut streams, |_| {}), None);
+    }
+
+    #[test]
+    fn there_is_room_for_those_that_may_be_and_for_what_is_not_refused_yet() {
+        let mut streams = Streams::new(100, &LIMITS);
+        let opened = (0..).take_while(|number| streams.fields_come(2 * number + 1).is_some()).count();
+        assert_eq!(opened, 4100);
+        streams.reset(1);
+        assert_eq!(streams.fields_come(99_999), Some(()));
     }
 }

@@ -23,9 +23,10 @@ const LOOKS: u32 = 4;
 /// In what time there may be so many frames of a kind.
 const BUDGET_PER_MS: u64 = 10_000;
 /// How many frames that carry nothing may come for each that carries something: updates of two windows, a PING that
-/// measures the way, and one to spare.
+/// measures the way, and one to spare; and how many bytes of an answer explain one more, for who reads in small pieces.
 const EXPLAINED_BY_EACH: u32 = 4;
-const EXPLAINED_MAX: u32 = 10_000;
+const BYTES_EXPLAIN: u32 = 1024;
+const EXPLAINED_MAX: u32 = 100_000;
 /// `SETTINGS_INITIAL_WINDOW_SIZE`, and the most that it may be.
 const INITIAL_WINDOW_SIZE: u16 = 4;
 const WINDOW_MAX: u32 = 0x7fff_ffff;
@@ -41,6 +42,8 @@ pub(in crate::proxy) enum Fault {
     Window,
     /// More came of a request that was whole.
     Closed,
+    /// Far more requests than there may be.
+    Streams,
     Resets,
     ControlFrames,
     /// Too many requests that are none.
@@ -48,11 +51,12 @@ pub(in crate::proxy) enum Fault {
 }
 
 impl Fault {
-    pub(in crate::proxy) const ALL: [Fault; 7] = [
+    pub(in crate::proxy) const ALL: [Fault; 8] = [
         Fault::Preface,
         Fault::FrameSize,
         Fault::Window,
         Fault::Closed,
+        Fault::Streams,
         Fault::Resets,
         Fault::ControlFrames,
         Fault::Malformed,
@@ -65,6 +69,7 @@ impl Fault {
             Fault::FrameSize => "http2_frame_size",
             Fault::Window => "http2_window",
             Fault::Closed => "http2_closed",
+            Fault::Streams => "too_many_streams",
             Fault::Resets => "too_many_resets",
             Fault::ControlFrames => "too_many_control_frames",
             Fault::Malformed => "too_many_malformed",
@@ -78,7 +83,9 @@ impl Fault {
             Fault::FrameSize => Reason::FRAME_SIZE_ERROR,
             Fault::Window => Reason::FLOW_CONTROL_ERROR,
             Fault::Closed => Reason::STREAM_CLOSED,
-            Fault::Resets | Fault::ControlFrames | Fault::Malformed => Reason::ENHANCE_YOUR_CALM,
+            Fault::Streams | Fault::Resets | Fault::ControlFrames | Fault::Malformed => {
+                Reason::ENHANCE_YOUR_CALM
+            }
         }
     }
 }
@@ -123,7 +130,7 @@ impl Watch {
             preface: PREFACE,
             inbound: Walk::default(),
             outbound: Walk::default(),
-            streams: Streams::new(limits.body_rate, http2.connection_window),
+            streams: Streams::new(limits.body_rate, http2),
             header_timeout: length(limits.header_timeout),
             idle_timeout: length(limits.idle_timeout),
             is_greeted: false,
@@ -274,8 +281,8 @@ impl Watch {
         }
         match frame.kind {
             HEADERS => {
-                self.streams.fields_come(frame.stream);
-                self.explain();
+                self.streams.fields_come(frame.stream).ok_or(Fault::Streams)?;
+                self.explain(0);
             }
             DATA if frame.length > 0 || frame.ends_stream() => {}
             // Those of them that have no end the library bounds.
@@ -314,11 +321,11 @@ impl Watch {
             Sight::Begun(frame) => match frame.kind {
                 HEADERS => {
                     self.streams.answer_begins(frame.stream);
-                    self.explain();
+                    self.explain(0);
                 }
                 DATA => {
                     self.streams.send(frame.stream, frame.length);
-                    self.explain();
+                    self.explain(frame.length);
                 }
                 _ => {}
             },
@@ -332,8 +339,8 @@ impl Watch {
         }
     }
 
-    fn explain(&mut self) {
-        self.explained = (self.explained + EXPLAINED_BY_EACH).min(EXPLAINED_MAX);
+    fn explain(&mut self, bytes: u32) {
+        self.explained = (self.explained + EXPLAINED_BY_EACH + bytes / BYTES_EXPLAIN).min(EXPLAINED_MAX);
     }
 }
 

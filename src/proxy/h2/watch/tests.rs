@@ -173,6 +173,12 @@ fn traffic_explains_them() {
         watch.send(&frame(DATA, 0, 1, &[0; 100]));
         (0..4).for_each(|_| sound(&mut watch, &update));
     }
+    // Of a client that takes large frames and reads them in small pieces.
+    let mut watch = greeted();
+    for _ in 0..1000 {
+        watch.send(&frame(DATA, 0, 1, &[0; 65_536]));
+        (0..32).for_each(|_| sound(&mut watch, &update));
+    }
 }
 
 #[test]
