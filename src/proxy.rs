@@ -14,6 +14,7 @@ mod forward;
 mod gate;
 mod h2;
 mod head;
+mod herald;
 mod link;
 mod listener;
 mod own;
@@ -51,7 +52,8 @@ use self::activity::Activity;
 use self::caps::Door;
 use self::context::{Admitted, Asked};
 use self::failure::{failure_kind, failure_status, is_own_fault, outcome_at_end};
-use self::forward::Origin;
+use self::forward::{Chain, Origin};
+use self::herald::{Announced, Herald};
 use self::request::Arrival;
 use self::respond::{BackendFailure, Terms, Told};
 use self::trace::Ids;
@@ -106,7 +108,7 @@ pub struct Edge {
     live: Arc<ArcSwap<Snapshot>>,
     farewell: Farewell,
     access: Arc<AccessLog>,
-    ids: Ids,
+    ids: Arc<Ids>,
     #[cfg(feature = "otlp")]
     spans: Option<Spans>,
 }
@@ -124,7 +126,7 @@ impl Edge {
             live,
             access,
             farewell: Farewell::default(),
-            ids: Ids::new(ids_secret),
+            ids: Arc::new(Ids::new(ids_secret)),
             #[cfg(feature = "otlp")]
             spans: None,
         }
@@ -133,6 +135,11 @@ impl Edge {
     /// By which the edge is told to take its leave.
     pub fn farewell(&self) -> Farewell {
         self.farewell.clone()
+    }
+
+    /// By which requests are announced to it.
+    fn herald(&self) -> Herald {
+        Herald { live: Arc::clone(&self.live), ids: Arc::clone(&self.ids) }
     }
 
     /// Who comes in at a listener.
@@ -188,7 +195,11 @@ impl ProxyHttp for Edge {
         if self.farewell.has_begun() || session.req_header().method == Method::CONNECT {
             session.set_keepalive(None);
         }
-        let snapshot = ctx.snapshot.insert(self.live.load_full());
+        let (snapshot, announced) = match wire::announced(session) {
+            Some(Announced { snapshot, traced }) => (snapshot, Some(traced)),
+            None => (self.live.load_full(), None),
+        };
+        let snapshot = ctx.snapshot.insert(snapshot);
         if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
             let terms = Terms { snapshot, traced: None };
             ctx.told = Some(respond::redirect(session, terms, port).await?);
@@ -201,9 +212,15 @@ impl ProxyHttp for Edge {
         let peer = arrival.peer();
         let is_trusted = snapshot.policies.rules.client.trusts(peer);
         // Before anything is decided: what is counted by must be what the backend reads.
-        let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
+        let (traced, chain) = match announced {
+            Some(traced) => (traced, Chain::Announced),
+            None => {
+                let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
+                (traced, Chain::ToBeSet)
+            }
+        };
         let traced = &*ctx.traced.insert(traced);
-        if snapshot.counts_ids {
+        if snapshot.counts_ids && chain == Chain::ToBeSet {
             traced.put_on(arrival.header_mut(), &snapshot.trace)?;
         }
         arrival.known_by(traced);
@@ -239,8 +256,9 @@ impl ProxyHttp for Edge {
             peer_is_trusted: admission.client.peer_is_trusted,
             user_header: snapshot.policies.users.trusted_header(),
             overrides: snapshot.policies.rules.route(route).override_headers(),
+            chain,
         };
-        if !snapshot.counts_ids {
+        if !snapshot.counts_ids && chain == Chain::ToBeSet {
             traced.put_on(session.req_header_mut(), &snapshot.trace)?;
         }
         forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;

@@ -13,6 +13,8 @@ use smallvec::SmallVec;
 
 use crate::decision::policy::OverrideHeaders;
 
+/// As backends are told it.
+pub(super) const X_FORWARDED_FOR_SPELT: &str = "X-Forwarded-For";
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Who asks, and what may be believed of what they say.
@@ -22,6 +24,15 @@ pub(super) struct Origin<'a> {
     /// A header that trusted proxies alone may set.
     pub(super) user_header: Option<&'a HeaderName>,
     pub(super) overrides: OverrideHeaders,
+    pub(super) chain: Chain,
+}
+
+/// `X-Forwarded-For` of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chain {
+    /// As it is to be: no hop but the peer is known.
+    Announced,
+    ToBeSet,
 }
 
 /// Headers by which a client could change the method or path that a backend sees.
@@ -112,6 +123,10 @@ fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Res
     for name in unwelcome {
         request.remove_header(&name);
     }
+    match origin.chain {
+        Chain::Announced => return Ok(()),
+        Chain::ToBeSet => {}
+    }
     let mut chain: SmallVec<[u8; 64]> = SmallVec::new();
     if origin.peer_is_trusted {
         let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
@@ -122,11 +137,11 @@ fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Res
     }
     push_address(&mut chain, origin.peer);
     let chain = HeaderValue::from_bytes(&chain).map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?;
-    request.insert_header("X-Forwarded-For", chain)
+    request.insert_header(X_FORWARDED_FOR_SPELT, chain)
 }
 
 /// Writes an address. Nearly all are IPv4, and the formatter takes ten times as long for them.
-fn push_address(text: &mut SmallVec<[u8; 64]>, address: IpAddr) {
+pub(super) fn push_address(text: &mut SmallVec<[u8; 64]>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {
             let [first, rest @ ..] = v4.octets();

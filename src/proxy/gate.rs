@@ -11,17 +11,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 use tokio::time::Sleep;
 
 use super::activity::Activity;
-use super::head::{Body, Fault, HeadCheck, Passed, Whole};
+use super::head::{Body, Fault, HeadCheck, Letters, Passed, Whole};
+use super::herald::{Announced, Announcer};
 use crate::decision::listener::ClientLimits;
 use crate::telemetry::EdgeMetrics;
 
 /// How long, and for how many bytes, a client may go on sending after it was refused.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
+/// What a head ends with, bytes.
+const EMPTY_LINE: usize = 2;
 
 /// What a connection may let in next.
 pub(super) struct Gate {
@@ -35,6 +39,13 @@ pub(super) struct Gate {
     limits: ClientLimits,
     activity: Arc<Activity>,
     metrics: EdgeMetrics,
+    /// A head that has just been let in, all at once.
+    entered: Option<Entered>,
+    announcer: Option<Announcer>,
+    /// The request that was let in last, until somebody asks.
+    announced: Mutex<Option<Announced>>,
+    /// The last answer was ours: the next will be, more often than not, and who is refused needs no fields.
+    is_refusing: bool,
 }
 
 enum Stage {
@@ -49,6 +60,20 @@ enum Stage {
     /// connection over it, or passes it on after a change of protocol.
     Behind,
     Refused(Refused),
+}
+
+/// Whose the answer to a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnsweredBy {
+    Us,
+    Backend,
+}
+
+/// A head that was let in.
+struct Entered {
+    /// With its closing empty line, bytes.
+    length: usize,
+    letters: Letters,
 }
 
 /// What comes behind a head.
@@ -87,7 +112,26 @@ impl Gate {
             limits,
             activity,
             metrics,
+            entered: None,
+            announcer: None,
+            announced: Mutex::new(None),
+            is_refusing: false,
         }
+    }
+
+    /// The same, writing our fields into heads.
+    pub(super) fn announcing(self, announcer: Announcer) -> Gate {
+        Gate { announcer: Some(announcer), ..self }
+    }
+
+    /// What was written into the head of the request that was let in last.
+    pub(super) fn take_announced(&self) -> Option<Announced> {
+        self.announced.lock().take()
+    }
+
+    /// Who answers right now.
+    pub(super) fn answered_by(&mut self, who: AnsweredBy) {
+        self.is_refusing = who == AnsweredBy::Us;
     }
 
     pub(super) fn activity(&self) -> &Arc<Activity> {
@@ -127,7 +171,12 @@ impl Gate {
                 return Poll::Ready(Ok(()));
             }
             match self.judge(came) {
-                Ok(Course::Pass) => return Poll::Ready(Ok(())),
+                Ok(Course::Pass) => {
+                    if let Some(entered) = self.entered.take() {
+                        self.announce(entered, before, buf);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 Ok(Course::Hold) => buf.set_filled(before),
                 Err(fault) => {
                     buf.set_filled(before);
@@ -249,20 +298,37 @@ impl Gate {
                 return Ok(Course::Pass);
             }
         };
-        let Some(next) = check.look(head, &self.limits)?.map(|whole| next(head, whole)).transpose()? else {
+        let Some(whole) = check.look(head, &self.limits)? else {
             if !is_in_parts {
                 self.held = came.to_vec();
             }
             self.activity.await_head();
             return Ok(Course::Hold);
         };
+        let entered = Entered { length: whole.length, letters: check.letters() };
+        let next = next(head, whole)?;
         self.activity.head_came();
         if is_in_parts {
             self.stage = Stage::HandOver { taken: 0, next };
             return Ok(Course::Hold);
         }
         self.stage = next.into();
+        self.entered = Some(entered);
         Ok(Course::Pass)
+    }
+
+    /// Writes our fields into a head that is in `buf`, from `start` on, if they fit.
+    fn announce(&mut self, entered: Entered, start: usize, buf: &mut ReadBuf<'_>) {
+        *self.announced.get_mut() = None;
+        let Some(announcer) = self.announcer.as_ref().filter(|_| !self.is_refusing) else { return };
+        let Some((lines, announced)) = announcer.announce(entered.letters) else { return };
+        let place = start + entered.length - EMPTY_LINE;
+        if buf.remaining() < lines.len() || place > buf.filled().len() {
+            return;
+        }
+        buf.put_slice(&lines);
+        buf.filled_mut()[place..].rotate_right(lines.len());
+        *self.announced.get_mut() = Some(announced);
     }
 
     fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {

@@ -23,6 +23,7 @@ use super::activity::{Activity, Overdue};
 use super::caps::{Door, Seat};
 use super::gate::Gate;
 use super::h2::{self, Host};
+use super::herald::Herald;
 use super::link::{Link, Protocol};
 use super::wire::{Connection, Guard, Wire};
 use crate::decision::time::{Span, Timestamp};
@@ -57,6 +58,7 @@ struct Shared {
     stop: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
+    herald: Herald,
 }
 
 impl Listeners {
@@ -68,13 +70,15 @@ impl Listeners {
         entrances: &Arc<Entrances>,
     ) -> Listeners {
         let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
+        let herald = edge.herald();
         let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (cut, is_cut) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
         for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
             let (stop, cut, is_open) = (stopped.clone(), is_cut.clone(), is_open.clone());
-            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, cut, is_open };
+            let herald = herald.clone();
+            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, cut, is_open, herald };
             tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
         }
         Listeners { proxy, stop, cut, all_closed }
@@ -205,7 +209,7 @@ fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
 
 /// Speaks HTTP on a connection, until it ends or its client has been too slow.
 async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, door, stop, cut, is_open } = shared;
+    let Shared { proxy, door, stop, cut, is_open, herald } = shared;
     let Opened { link, peer, client_cert } = opened;
     let limits = entrance.limits;
     let activity = Arc::new(Activity::default());
@@ -215,7 +219,7 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
-        speak(link, peer, connection, host).await;
+        speak(link, peer, connection, host, herald).await;
     });
     let overdue = tokio::select! {
         biased;
@@ -244,12 +248,14 @@ async fn speak(
     peer: SocketAddr,
     connection: Arc<Connection>,
     mut host: Host<HttpProxy<Edge>>,
+    herald: Herald,
 ) {
     let Some(protocol) = protocol_of(&mut link, &connection, &mut host.cut).await else { return };
     match protocol {
         Protocol::Http1 => {
             let Host { proxy, metrics, activity, stop, cut: _ } = host;
             let gate = Gate::new(connection.entrance.limits, activity, metrics);
+            let gate = gate.announcing(herald.of_peer(peer.ip()));
             let wire = Wire::new(link, Guard::Http1(gate), peer, connection);
             let mut stream = proxy.process_new(Box::new(wire), &stop).await;
             while let Some(reused) = stream {

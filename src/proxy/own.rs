@@ -123,7 +123,8 @@ impl Said {
     }
 }
 
-fn push_field(text: &mut Vec<u8>, name: &str, value: &[u8]) {
+/// Writes a whole line.
+pub(super) fn push_field(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.reserve(name.len() + value.len() + 4);
     text.extend_from_slice(name.as_bytes());
     text.extend_from_slice(b": ");

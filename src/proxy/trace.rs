@@ -8,9 +8,12 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
+use super::own::push_field;
 use crate::decision::trace::{
     Sampled, SpanId, TRACESTATE, TraceContext, TraceId, TraceRules, Traceparent, is_request_id,
 };
+
+const TRACEPARENT_SPELT: &str = "traceparent";
 
 /// Makes ids that nobody outside can guess, and that never repeat: a counter under a keyed hash. The key is of this
 /// process alone.
@@ -126,10 +129,41 @@ fn request_id(
 }
 
 impl Traced {
+    /// The ids of a request that brings none of its own.
+    pub(super) fn anew(rules: &TraceRules, ids: &Ids) -> pingora::Result<Traced> {
+        let span = ids.span();
+        let sampled = rules.sampler.map_or(Sampled::Yes, |sampler| sampler.pick(span));
+        let own = TraceContext { trace: ids.trace(), span, sampled };
+        let known = match rules.traceparent {
+            Traceparent::Generated => Some(own.trace),
+            Traceparent::Passed => None,
+        };
+        let id =
+            rules.request_id.as_ref().map(|_| value(&own.trace.text()).map(RequestId::Made)).transpose()?;
+        Ok(Traced {
+            own,
+            #[cfg(feature = "otlp")]
+            parent: None,
+            known,
+            id,
+        })
+    }
+
+    /// The same fields as [`Traced::put_on`] sets, as lines of a head that has none of them.
+    pub(super) fn push_lines(&self, rules: &TraceRules, lines: &mut Vec<u8>) {
+        match rules.traceparent {
+            Traceparent::Generated => push_field(lines, TRACEPARENT_SPELT, &self.own.text()),
+            Traceparent::Passed => {}
+        }
+        if let (Some(name), Some(RequestId::Made(id))) = (&rules.request_id, &self.id) {
+            push_field(lines, name.as_str(), id.as_bytes());
+        }
+    }
+
     /// Puts the ids on the request, for its backend.
     pub(super) fn put_on(&self, request: &mut RequestHeader, rules: &TraceRules) -> pingora::Result<()> {
         match rules.traceparent {
-            Traceparent::Generated => request.insert_header("traceparent", value(&self.own.text())?)?,
+            Traceparent::Generated => request.insert_header(TRACEPARENT_SPELT, value(&self.own.text())?)?,
             Traceparent::Passed => {}
         }
         match (&rules.request_id, &self.id) {

@@ -25,8 +25,9 @@ use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 use super::activity::Activity;
-use super::gate::Gate;
+use super::gate::{AnsweredBy, Gate};
 use super::h2::Pipe;
+use super::herald::Announced;
 use super::link::Link;
 use super::listener::Entrance;
 use super::own::Said;
@@ -73,6 +74,13 @@ impl Connection {
 }
 
 impl Guard {
+    fn answered_by(&mut self, who: AnsweredBy) {
+        match self {
+            Guard::Http1(gate) => gate.answered_by(who),
+            Guard::Http2(_) => {}
+        }
+    }
+
     fn poll_read(
         &mut self,
         tcp: &mut BufWriter<Link>,
@@ -139,6 +147,7 @@ impl Wire {
         if let Some(said) = self.said.get_mut().take_if(|said| matches!(said, Said::Answer(_)))
             && let Said::Answer(answer) = said
         {
+            self.guard.answered_by(AnsweredBy::Us);
             self.leaving = Leaving { bytes: answer, written: 0 };
         }
         let Leaving { bytes, written } = &mut self.leaving;
@@ -159,6 +168,7 @@ impl Wire {
         let said = self.said.get_mut();
         let Some(joined) = said.as_ref().and_then(|said| said.joined_to(bytes)) else { return false };
         *said = None;
+        self.guard.answered_by(AnsweredBy::Backend);
         self.leaving = Leaving { bytes: joined, written: 0 };
         true
     }
@@ -177,6 +187,14 @@ pub(super) fn speaks_http1(session: &Session) -> bool {
 pub(super) fn say(session: &Session, said: Said) {
     if let Some(wire) = wire_of(session) {
         *wire.said.lock() = Some(said);
+    }
+}
+
+/// What the head of a request holds of us already.
+pub(super) fn announced(session: &Session) -> Option<Announced> {
+    match &wire_of(session)?.guard {
+        Guard::Http1(gate) => gate.take_announced(),
+        Guard::Http2(_) => None,
     }
 }
 

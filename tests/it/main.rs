@@ -4,6 +4,7 @@
 mod access;
 mod access_log;
 mod adversary;
+mod announced;
 mod answers;
 mod binary;
 mod blocks;

@@ -18,6 +18,24 @@ pub(super) struct Facts {
     has_host: bool,
     length: Option<u64>,
     is_chunked: bool,
+    letters: Letters,
+}
+
+/// Letters that the names of fields begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy) struct Letters(u32);
+
+impl Letters {
+    fn bit(name: &[u8]) -> u32 {
+        let place = name.first().map_or(0, |first| first.to_ascii_lowercase().wrapping_sub(b'a'));
+        // All that are no letters go together.
+        1 << place.min(26)
+    }
+
+    /// Whether one of the names may be this one: surely not, if none begins like it.
+    pub(in crate::proxy) fn begin(self, name: &str) -> bool {
+        self.0 & Letters::bit(name.as_bytes()) != 0
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +101,7 @@ impl Facts {
             return Err(Fault::TooManyFields);
         }
         let (name, value) = split_field(line)?;
+        self.letters.0 |= Letters::bit(name);
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.read_host(value, head),
             14 if is_spelling_of(name, b"content-length") => self.read_length(name, value),
@@ -118,6 +137,10 @@ impl Facts {
         }
         self.is_chunked = true;
         Ok(())
+    }
+
+    pub(super) fn letters(&self) -> Letters {
+        self.letters
     }
 
     /// What the lines say together.
