@@ -112,7 +112,7 @@ pub(super) struct Watch {
     is_greeted: bool,
     /// Fields are there in part.
     has_open_fields: bool,
-    /// Frames, or fields, that came to their end.
+    /// Frames, or fields, that came to their end, and such that began.
     whole: u32,
     /// For so long the same is missing that was missing when so many had come.
     missing: (u32, Duration),
@@ -153,9 +153,14 @@ impl Watch {
     pub(super) fn receive(&mut self, bytes: &[u8]) -> usize {
         let (preface, frames) = bytes.split_at(bytes.len().min(self.preface));
         self.preface -= preface.len();
+        let owed = self.owes_the_rest();
         let mut inbound = std::mem::take(&mut self.inbound);
         let passed = inbound.pass(frames, |sight| self.see_received(sight));
         self.inbound = inbound;
+        if !owed && self.owes_the_rest() {
+            // Its time begins with the next look, not with the last.
+            self.whole = self.whole.wrapping_add(1);
+        }
         match passed {
             Ok(()) => bytes.len(),
             Err((sound, fault)) => {
