@@ -64,9 +64,18 @@ pub(in crate::telemetry) mod testing {
 
     /// All that `work` logs, as it would be written.
     pub(in crate::telemetry) fn captured(format: LogFormat, work: impl FnOnce()) -> String {
+        captured_from(format, Level::INFO, work)
+    }
+
+    /// The same, our own events from `level` on.
+    pub(in crate::telemetry) fn captured_from(
+        format: LogFormat,
+        level: Level,
+        work: impl FnOnce(),
+    ) -> String {
         let written = Shared::default();
         let sink = written.clone();
-        let dispatch = dispatch(format, Level::INFO, move || Sanitized::new(sink.clone()));
+        let dispatch = dispatch(format, level, move || Sanitized::new(sink.clone()));
         dispatcher::with_default(&dispatch, work);
         let bytes = written.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
