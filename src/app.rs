@@ -7,6 +7,7 @@ mod chores;
 mod codes;
 mod data_dir;
 mod entrance;
+mod first_commit;
 mod handover;
 mod rehearsal;
 mod reload;
@@ -251,8 +252,8 @@ impl App {
         spawn_chores(&gateway, webhook, &stopped);
         let mirror = mirror.map(|spec| store::exchange(Arc::clone(&gateway), spec, stopped.clone()));
         let keeper = snapshots.map(|snapshots| store::keep(Arc::clone(&gateway), snapshots, stopped));
-        let conf = Arc::new(server_conf(threads));
-        let listeners = Listeners::start(edge, &conf, listeners, &entrances);
+        first_commit::wait(gateway.journal()).await;
+        let listeners = Listeners::start(edge, &server_conf(threads), listeners, &entrances);
         let offer = data.folder.as_deref().map(|folder| handover::offer(folder, sockets));
         let holdings =
             Holdings { stop, mirror, keeper, exporter, gateway, codes, access, data, _caretaker: caretaker };
@@ -399,13 +400,13 @@ fn kept(config: &Config, metrics: &Metrics, clock: Clock) -> Result<Kept, StartE
     Ok(Kept { gateway, data, snapshots, codes })
 }
 
-fn server_conf(threads: usize) -> ServerConf {
-    ServerConf {
+fn server_conf(threads: usize) -> Arc<ServerConf> {
+    Arc::new(ServerConf {
         threads,
         max_retries: RETRIES_MAX,
         upstream_keepalive_pool_size: IDLE_CONNECTIONS,
         ..ServerConf::default()
-    }
+    })
 }
 
 /// The configuration that the gateway starts with.

@@ -35,6 +35,7 @@ mod parcel;
 mod query;
 mod queue;
 mod seal;
+mod standing;
 mod text;
 mod tidy;
 mod top;
@@ -43,18 +44,19 @@ mod writer;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use self::file::{Place, Trouble};
 use self::ledger::Ledger;
 use self::queue::{Change, Changes, Queue, What};
 use self::seal::Sealer;
+use self::standing::Standing;
 use self::tidy::{Held, Kept};
 use self::writer::Writer;
 use crate::clock::Clock;
@@ -74,6 +76,7 @@ pub use self::ledger::{Amend, RECORDS_MAX, Unkept};
 pub use self::outbox::{Lift, Outbox, Telling};
 pub use self::parcel::Parcels;
 pub use self::query::{EndedFilter, EventFilter, HourCount};
+pub use self::standing::Settled;
 pub use self::top::{TopIdentifier, TopReason, TopRoute, Tops};
 
 /// What a journal is opened with.
@@ -123,7 +126,7 @@ struct Shared {
     place: Place,
     clock: Clock,
     metrics: JournalMetrics,
-    is_up: AtomicBool,
+    standing: watch::Sender<Standing>,
     /// Goes up whenever a broken file is replaced.
     generation: AtomicU64,
     late: Late,
@@ -341,7 +344,7 @@ impl Journal {
 
     /// Whether what is noted gets to the disk.
     pub fn is_up(&self) -> bool {
-        self.shared.is_up.load(Ordering::Acquire)
+        *self.shared.standing.borrow() == Standing::Up
     }
 
     /// Writes all that waits and closes the file; waits ten seconds at most. What comes later is
@@ -407,7 +410,7 @@ impl Shared {
             place: Place { folder: spec.folder, sealer, hash_check: spec.hash_check, pages_max },
             clock,
             metrics,
-            is_up: AtomicBool::new(false),
+            standing: watch::Sender::new(Standing::Down),
             generation: AtomicU64::new(0),
             late: Late::default(),
             feed: Feed::new(),
@@ -418,9 +421,9 @@ impl Shared {
         Held { sealer: &self.place.sealer, book: &self.book, ledger: &self.ledger }
     }
 
-    fn set_up(&self, is_up: bool) {
-        self.is_up.store(is_up, Ordering::Release);
-        self.metrics.set_up(is_up);
+    fn set_standing(&self, standing: Standing) {
+        self.metrics.set_up(standing == Standing::Up);
+        self.standing.send_replace(standing);
     }
 }
 

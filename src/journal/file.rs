@@ -42,6 +42,9 @@ pub(super) enum Trouble {
     Broken(String),
     #[error("the file is of version {0}, which a later Tollgate wrote")]
     Newer(i64),
+    /// For moments, as a rule: another program reads or writes it as one that is alone with it.
+    #[error("another program has the file locked: {0}")]
+    Held(String),
     #[error("{0}")]
     Away(String),
 }
@@ -285,6 +288,7 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Trouble {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Broken(error.to_string()),
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Trouble::Held(error.to_string()),
             Some(_) | None => Trouble::Away(error.to_string()),
         }
     }

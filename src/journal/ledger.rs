@@ -111,6 +111,11 @@ impl Journal {
     }
 }
 
+/// What is written where nothing is kept.
+pub(super) fn decoy() -> (KeyHash, Record) {
+    (DECOY, Record { until: Timestamp::default(), bytes: vec![0; DECOY_BYTES].into() })
+}
+
 impl Ledger {
     pub(super) fn new() -> Ledger {
         Ledger::bounded(SHARDS, RECORDS_MAX)
@@ -153,10 +158,7 @@ impl Ledger {
         let (out, amend) = step(held.map(|record| &*record.bytes));
         match amend {
             Amend::Leave => Ok((out, None)),
-            Amend::Feign => {
-                let record = Record { until: Timestamp::default(), bytes: vec![0; DECOY_BYTES].into() };
-                Ok((out, Some((DECOY, record))))
-            }
+            Amend::Feign => Ok((out, Some(decoy()))),
             Amend::Put { until, bytes } => {
                 if !shard.by_key.contains_key(&key) && !shard.has_room(self.shard_max, now) {
                     return Err(Unkept::Full);

@@ -5,6 +5,7 @@ mod durability;
 mod ledger;
 mod privacy;
 mod queries;
+mod standing;
 mod trouble;
 
 use std::net::IpAddr;

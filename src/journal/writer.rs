@@ -2,8 +2,8 @@
 //!
 //! It takes all that waits and writes it, blocks before events: whoever waits for a block waits for
 //! one transaction, which takes all blocks that came meanwhile. While the disk fails, it drops
-//! events and lets blocks be in memory alone; it tries again every few seconds, and once the disk is
-//! back it writes all that is in force.
+//! events and lets blocks be in memory alone; it tries again every few seconds, sooner where another
+//! program had the file locked, and once the disk is back it writes all that is in force.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::Shared;
 use super::event::Event;
 use super::file::{self, JournalFile, Trouble};
 use super::queue::{Change, Work};
+use super::standing::Standing;
 use super::tidy::{self, Chore, Kept, Progress};
 use crate::clock::Stopwatch;
 use crate::telemetry::Dropped;
@@ -30,8 +31,13 @@ pub(super) struct Writer {
     /// Whether the log was told last that the journal is written; `None` before the first line.
     told: Option<bool>,
     tried: Stopwatch,
+    /// How long after that it is tried again.
+    pause: Duration,
     chores: VecDeque<Chore>,
 }
+
+/// When a file is tried again that another program had locked; twice as long each time.
+const HELD_PAUSE: Duration = Duration::from_millis(50);
 
 impl Writer {
     /// With the file open and its blocks in the book, if that is possible now.
@@ -45,6 +51,7 @@ impl Writer {
             is_loaded: false,
             told: None,
             tried,
+            pause: Duration::ZERO,
             chores: VecDeque::new(),
         };
         writer.open();
@@ -58,7 +65,7 @@ impl Writer {
         loop {
             let work = self.shared.queue.take(self.patience(is_last));
             is_last |= work.is_last;
-            if self.file.is_none() && self.tried.elapsed() >= self.retry_every {
+            if self.file.is_none() && self.tried.elapsed() >= self.pause {
                 self.open();
             }
             closers.extend(self.work_off(work));
@@ -82,7 +89,7 @@ impl Writer {
             return Some(Duration::ZERO);
         }
         match &self.file {
-            None => Some(self.retry_every.saturating_sub(self.tried.elapsed()).max(Duration::from_millis(1))),
+            None => Some(self.pause.saturating_sub(self.tried.elapsed()).max(Duration::from_millis(1))),
             Some(_) if !self.chores.is_empty() => Some(Duration::ZERO),
             Some(_) => None,
         }
@@ -214,7 +221,7 @@ impl Writer {
     fn mend(&mut self, trouble: Trouble) {
         let why = match trouble {
             Trouble::Broken(why) => why,
-            Trouble::Newer(_) | Trouble::Away(_) => return self.lose(&trouble),
+            Trouble::Newer(_) | Trouble::Held(_) | Trouble::Away(_) => return self.lose(&trouble),
         };
         self.file = None;
         self.shared.metrics.file_broken();
@@ -238,7 +245,8 @@ impl Writer {
     }
 
     fn tell_up(&mut self) {
-        self.shared.set_up(true);
+        self.pause = Duration::ZERO;
+        self.shared.set_standing(Standing::Up);
         if self.told == Some(false) {
             tracing::info!("the journal is written again");
         }
@@ -249,7 +257,17 @@ impl Writer {
     fn lose(&mut self, trouble: &Trouble) {
         self.file = None;
         self.tried = self.shared.clock.stopwatch();
-        self.shared.set_up(false);
+        let standing = match trouble {
+            Trouble::Held(_) => {
+                self.pause = (self.pause * 2).max(HELD_PAUSE).min(self.retry_every);
+                Standing::Held
+            }
+            Trouble::Broken(_) | Trouble::Newer(_) | Trouble::Away(_) => {
+                self.pause = self.retry_every;
+                Standing::Down
+            }
+        };
+        self.shared.set_standing(standing);
         if self.told != Some(false) {
             tracing::error!(
                 why = %trouble,
@@ -272,6 +290,6 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let lost = self.shared.queue.shut();
         self.shared.metrics.dropped(Dropped::Events, lost as u64);
-        self.shared.set_up(false);
+        self.shared.set_standing(Standing::Down);
     }
 }

@@ -6,8 +6,10 @@ mod limits;
 mod parallel;
 mod privacy;
 mod shared;
+mod start;
 mod story;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -105,7 +107,7 @@ fn id_of(answer: &Answer) -> String {
 /// What a list of calls that run at once came to.
 async fn at_once(
     count: usize,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     path: &'static str,
     body: impl Fn(usize) -> String,
 ) -> Vec<Answer> {

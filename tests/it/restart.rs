@@ -194,6 +194,7 @@ async fn without_a_folder_it_serves_and_says_that_nothing_is_kept() {
     let told: Vec<&str> = log.lines().filter(|line| line.contains("store.data_dir cannot be used")).collect();
     assert!(told.len() == 1 && told[0].contains("\"level\":\"ERROR\""), "{log}");
     assert!(told[0].contains("limits and blocks end with this process"), "{log}");
+    assert!(!log.contains("the journal has written nothing"), "what cannot be is not waited for: {log}");
     assert!(running.metrics().await.contains("tollgate_data_dir_up 0"));
     three(&running).await;
     let running = running.terminated().await.start().await;
