@@ -40,6 +40,8 @@ use crate::clock::{Clock, Stopwatch};
 use crate::decision::body::{Fields, Media, read_fields};
 use crate::decision::client::Client;
 use crate::decision::key::{FieldPath, KeyHasher};
+use crate::decision::limit::Mode;
+use crate::decision::otp::OtpRoute;
 use crate::decision::path::NormalPath;
 use crate::decision::plan::{Facts, Plan};
 use crate::decision::policy::{Route, Standing, Target};
@@ -147,6 +149,14 @@ pub struct Timing {
     pub decision: Duration,
     /// Waiting for the client's body.
     pub body_wait: Duration,
+}
+
+/// Where a request belongs.
+enum Place<'p> {
+    /// No limit is asked.
+    Exempt,
+    Codes(OtpRoute, Standing),
+    Limits(RouteIndex, &'p Route),
 }
 
 /// What is known of a request while it is being decided.
@@ -274,7 +284,32 @@ impl Gateway {
     pub async fn admit(&self, policies: &Policies, exchange: &mut impl Exchange) -> Admission {
         let (watch, began_at) = self.clock.read();
         let mut seen = Seen::of(policies, exchange.head(), began_at);
-        let mut outcome = self.decide(policies, exchange, &mut seen).await;
+        let outcome = self.decide(policies, exchange, &mut seen).await;
+        self.concede(policies, exchange, seen, outcome, (watch, began_at)).await
+    }
+
+    /// Refuses a request by what is known of its keys, and charges nothing. None: whoever is not refused by that is to
+    /// be asked about by [`Gateway::admit`], as if this had not been.
+    pub async fn refuse_early(&self, policies: &Policies, exchange: &mut impl Exchange) -> Option<Admission> {
+        let (watch, began_at) = self.clock.read();
+        let mut seen = Seen::of(policies, exchange.head(), began_at);
+        let refusal = self.decide_early(policies, exchange, &mut seen).await.err()?;
+        let is_of_limits = matches!(refusal, Refusal::Limited(_) | Refusal::Banned { .. });
+        match is_of_limits {
+            true => Some(self.concede(policies, exchange, seen, Err(refusal), (watch, began_at)).await),
+            false => None,
+        }
+    }
+
+    /// Does what follows from a decision.
+    async fn concede(
+        &self,
+        policies: &Policies,
+        exchange: &impl Exchange,
+        seen: Seen,
+        mut outcome: Result<Permit, Refusal>,
+        (watch, began_at): (Stopwatch, Timestamp),
+    ) -> Admission {
         let decision = watch.elapsed().saturating_sub(seen.waited);
         self.metrics.decided(decision);
         let verdict = self.record(policies, &seen, &outcome, exchange.head());
@@ -300,40 +335,14 @@ impl Gateway {
         exchange: &mut impl Exchange,
         seen: &mut Seen,
     ) -> Result<Permit, Refusal> {
-        let rules = &policies.rules;
-        let head = exchange.head();
-        let standing = rules.access.standing(seen.client.address);
-        if standing == Standing::Denied {
-            return Err(Refusal::Denied);
-        }
-        // No backend is to open a way to elsewhere, or to say back what we told it of the client.
-        if matches!(*head.method, Method::CONNECT | Method::TRACE) {
-            return Err(Refusal::Method);
-        }
-        let path = seen.path.insert(NormalPath::parse(head.path)?);
-        let preflight = preflight_method(&head);
-        let method = preflight.as_ref().unwrap_or(head.method);
-        let index = rules.table().find(|| head.host(), method, path).ok_or(Refusal::NoRoute)?;
-        seen.route = Some(index);
-        let route = rules.route(index);
-        if let Some(byte) = path.risky().iter().find(|&byte| !route.allowed_risky().contains(byte)) {
-            return Err(Refusal::risky_path(byte));
-        }
-        match route.target() {
-            Target::Otp(otp) if preflight.is_none() => {
+        let (index, route) = match self.place(policies, &exchange.head(), seen)? {
+            Place::Exempt => return Ok(Permit::exempt()),
+            Place::Codes(otp, standing) => {
                 return Box::pin(self.decide_codes(policies, otp, standing, exchange, seen)).await;
             }
-            Target::Otp(_) => return Ok(Permit::exempt()),
-            Target::Upstream(_) if standing == Standing::Allowed || preflight.is_some() => {
-                return Ok(Permit::exempt());
-            }
-            Target::Upstream(_) => {}
-        }
-        if policies.needs_user(route) {
-            seen.user = policies.users.identify(head.headers, seen.client.peer_is_trusted, seen.decided_at);
-        }
-        seen.plan = Plan::without_body(route, &seen.facts(head)?, &self.hasher)?;
-        self.refuse_blocked(route, &seen.plan, &seen.facts(head)?, None, seen.decided_at)?;
+            Place::Limits(index, route) => (index, route),
+        };
+        self.plan(policies, route, exchange.head(), seen)?;
         if !route.body_fields().is_empty() {
             Box::pin(self.decide_body(route, exchange, seen)).await?;
         }
@@ -343,6 +352,77 @@ impl Gateway {
             seen.attempt = Some(Box::new(self.attempt(policies, index, seen, &tallies, exchange.head())?));
         }
         Ok(permit)
+    }
+
+    /// The same road without its last step: nothing is charged.
+    async fn decide_early(
+        &self,
+        policies: &Policies,
+        exchange: &mut impl Exchange,
+        seen: &mut Seen,
+    ) -> Result<(), Refusal> {
+        let route = match self.place(policies, &exchange.head(), seen)? {
+            Place::Exempt | Place::Codes(..) => return Ok(()),
+            Place::Limits(_, route) => route,
+        };
+        // A look may begin a block, of which the answer has to tell: who is let through would not be told.
+        if route.limits().iter().any(|limit| limit.mode == Mode::Shadow && limit.block.is_some()) {
+            return Ok(());
+        }
+        self.plan(policies, route, exchange.head(), seen)?;
+        if !route.body_fields().is_empty() {
+            Box::pin(self.decide_body(route, exchange, seen)).await?;
+        }
+        let tallies = self.store.peek(&seen.plan.charges(route), seen.decided_at).await;
+        self.concluded(route, &tallies, seen).map(|_| ())
+    }
+
+    /// By which rules a request is decided.
+    fn place<'p>(
+        &self,
+        policies: &'p Policies,
+        head: &Head<'_>,
+        seen: &mut Seen,
+    ) -> Result<Place<'p>, Refusal> {
+        let rules = &policies.rules;
+        let standing = rules.access.standing(seen.client.address);
+        if standing == Standing::Denied {
+            return Err(Refusal::Denied);
+        }
+        // No backend is to open a way to elsewhere, or to say back what we told it of the client.
+        if matches!(*head.method, Method::CONNECT | Method::TRACE) {
+            return Err(Refusal::Method);
+        }
+        let path = seen.path.insert(NormalPath::parse(head.path)?);
+        let preflight = preflight_method(head);
+        let method = preflight.as_ref().unwrap_or(head.method);
+        let index = rules.table().find(|| head.host(), method, path).ok_or(Refusal::NoRoute)?;
+        seen.route = Some(index);
+        let route = rules.route(index);
+        if let Some(byte) = path.risky().iter().find(|&byte| !route.allowed_risky().contains(byte)) {
+            return Err(Refusal::risky_path(byte));
+        }
+        Ok(match route.target() {
+            Target::Otp(otp) if preflight.is_none() => Place::Codes(otp, standing),
+            Target::Otp(_) => Place::Exempt,
+            Target::Upstream(_) if standing == Standing::Allowed || preflight.is_some() => Place::Exempt,
+            Target::Upstream(_) => Place::Limits(index, route),
+        })
+    }
+
+    /// What a request is counted by, as far as its head tells; who is blocked is refused.
+    fn plan(
+        &self,
+        policies: &Policies,
+        route: &Route,
+        head: Head<'_>,
+        seen: &mut Seen,
+    ) -> Result<(), Refusal> {
+        if policies.needs_user(route) {
+            seen.user = policies.users.identify(head.headers, seen.client.peer_is_trusted, seen.decided_at);
+        }
+        seen.plan = Plan::without_body(route, &seen.facts(head)?, &self.hasher)?;
+        self.refuse_blocked(route, &seen.plan, &seen.facts(head)?, None, seen.decided_at)
     }
 
     /// What the limits say to a request that was charged.

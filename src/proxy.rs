@@ -8,6 +8,7 @@ mod activity;
 mod body;
 mod caps;
 mod context;
+mod doorstep;
 mod failure;
 mod farewell;
 mod forward;
@@ -21,6 +22,7 @@ mod own;
 mod patience;
 mod request;
 mod respond;
+mod snapshot;
 mod trace;
 mod upstream;
 mod wire;
@@ -45,26 +47,28 @@ pub use self::body::BODY_MAX;
 pub use self::context::Context;
 pub use self::farewell::Farewell;
 pub use self::listener::{Entrance, Entrances, Listeners};
+pub use self::snapshot::Snapshot;
 pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
 use self::account::Notes;
 use self::activity::Activity;
 use self::caps::Door;
 use self::context::{Admitted, Asked};
+use self::doorstep::Doorstep;
 use self::failure::{failure_kind, failure_status, is_own_fault, outcome_at_end};
 use self::forward::{Chain, Origin};
 use self::herald::{Announced, Herald};
 use self::request::Arrival;
 use self::respond::{BackendFailure, Terms, Told};
-use self::trace::Ids;
+use self::trace::{Ids, Traced};
 use self::upstream::Asker;
 use crate::decision::failure::ByHead;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
-use crate::decision::trace::{Sampled, TraceRules};
+use crate::decision::trace::Sampled;
 use crate::decision::verdict::Permit;
-use crate::gateway::{AnswerWatch, Attempt, Exchange as _, Gateway, Policies};
+use crate::gateway::{AnswerWatch, Attempt, Exchange as _, Gateway};
 use crate::otp::Task;
 #[cfg(feature = "otlp")]
 use crate::telemetry::otlp::Spans;
@@ -73,34 +77,6 @@ use crate::telemetry::{AccessLines, AccessLog};
 /// How an upstream without any server shows among Pingora's errors.
 const NO_SERVER: ErrorType = ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16());
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// One configuration in force: pinned by each request for its whole life.
-pub struct Snapshot {
-    pub policies: Arc<Policies>,
-    /// In the order of the file: what `UpstreamIndex` counts.
-    pub upstreams: Box<[Arc<Upstream>]>,
-    pub trace: TraceRules,
-    pub access_lines: AccessLines,
-    /// Some limit counts by a header that holds an id of ours.
-    counts_ids: bool,
-}
-
-impl Snapshot {
-    pub fn new(
-        policies: Policies,
-        upstreams: Box<[Arc<Upstream>]>,
-        trace: TraceRules,
-        access_lines: AccessLines,
-    ) -> Snapshot {
-        let counts_ids = trace.headers().any(|name| policies.rules.counts_by_header(&name));
-        Snapshot { policies: Arc::new(policies), upstreams, trace, access_lines, counts_ids }
-    }
-
-    /// The upstream of this name.
-    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
-        self.upstreams.iter().map(|upstream| &**upstream).find(|upstream| upstream.name() == name)
-    }
-}
 
 /// The proxy: the gateway's decisions applied to Pingora's sessions.
 pub struct Edge {
@@ -135,6 +111,16 @@ impl Edge {
     /// By which the edge is told to take its leave.
     pub fn farewell(&self) -> Farewell {
         self.farewell.clone()
+    }
+
+    /// By which those are refused who were refused just before.
+    fn doorstep(&self) -> Doorstep {
+        Doorstep {
+            gateway: Arc::clone(&self.gateway),
+            live: Arc::clone(&self.live),
+            ids: Arc::clone(&self.ids),
+            farewell: self.farewell.clone(),
+        }
     }
 
     /// By which requests are announced to it.
@@ -212,12 +198,10 @@ impl ProxyHttp for Edge {
         let peer = arrival.peer();
         let is_trusted = snapshot.policies.rules.client.trusts(peer);
         // Before anything is decided: what is counted by must be what the backend reads.
+        let mut enter = || trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids);
         let (traced, chain) = match announced {
             Some(traced) => (traced, Chain::Announced),
-            None => {
-                let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
-                (traced, Chain::ToBeSet)
-            }
+            None => (enter()?, Chain::ToBeSet),
         };
         let traced = &*ctx.traced.insert(traced);
         if snapshot.counts_ids && chain == Chain::ToBeSet {
@@ -258,11 +242,7 @@ impl ProxyHttp for Edge {
             overrides: snapshot.policies.rules.route(route).override_headers(),
             chain,
         };
-        if !snapshot.counts_ids && chain == Chain::ToBeSet {
-            traced.put_on(session.req_header_mut(), &snapshot.trace)?;
-        }
-        forward::rewrite(session.req_header_mut(), path.as_str(), &origin)?;
-        tell_scheme(session)?;
+        send_on(session, snapshot, traced, path.as_str(), &origin)?;
         ctx.attempt = admission.attempt;
         ctx.admitted = Some(Admitted { route, permit, client: admission.client });
         if ctx.failure_rule().is_some_and(|rule| !rule.members.is_empty()) {
@@ -487,6 +467,21 @@ impl Edge {
             Box::pin(self.gateway.observe(&snapshot.policies, *attempt, outcome)).await;
         }
     }
+}
+
+/// Makes of a client's request the one that backends get.
+fn send_on(
+    session: &mut Session,
+    snapshot: &Snapshot,
+    traced: &Traced,
+    path: &str,
+    origin: &Origin<'_>,
+) -> pingora::Result<()> {
+    if !snapshot.counts_ids && origin.chain == Chain::ToBeSet {
+        traced.put_on(session.req_header_mut(), &snapshot.trace)?;
+    }
+    forward::rewrite(session.req_header_mut(), path, origin)?;
+    tell_scheme(session)
 }
 
 /// Tells the backend that the client came by TLS, unless a trusted proxy told what came to it.

@@ -24,6 +24,8 @@ use crate::telemetry::EdgeMetrics;
 /// How long, and for how many bytes, a client may go on sending after it was refused.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
+/// What a request may take to be looked at whole, bytes.
+const REQUEST_BYTES: usize = 4096;
 /// What a head ends with, bytes.
 const EMPTY_LINE: usize = 2;
 
@@ -138,6 +140,61 @@ impl Gate {
         &self.activity
     }
 
+    /// Whether the last answer was ours.
+    pub(super) fn is_refusing(&self) -> bool {
+        self.is_refusing
+    }
+
+    /// See [`super::wire::Wire::poll_request`].
+    pub(super) fn poll_request<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut BufWriter<S>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Vec<u8>>>> {
+        self.expect_next();
+        if !matches!(self.stage, Stage::Head(_)) || !self.held.is_empty() {
+            return Poll::Ready(Ok(None));
+        }
+        let mut room = [0; REQUEST_BYTES];
+        let mut buf = ReadBuf::new(&mut room);
+        ready!(Pin::new(stream.get_mut()).poll_read(cx, &mut buf))?;
+        let came = buf.filled();
+        if came.is_empty() {
+            return Poll::Ready(Ok(None));
+        }
+        match self.judge(came) {
+            Ok(Course::Pass) if matches!(self.stage, Stage::Behind) => Poll::Ready(Ok(Some(came.to_vec()))),
+            Ok(Course::Pass) => {
+                self.put_back(came.to_vec());
+                Poll::Ready(Ok(None))
+            }
+            Ok(Course::Hold) => Poll::Ready(Ok(None)),
+            Err(fault) => {
+                self.refuse(fault);
+                Poll::Ready(Ok(None))
+            }
+        }
+    }
+
+    /// See [`super::wire::Wire::put_back`].
+    pub(super) fn put_back(&mut self, request: Vec<u8>) {
+        self.entered = None;
+        self.held = request;
+        let next = match std::mem::replace(&mut self.stage, Stage::Behind) {
+            Stage::Body(body) => Next::Body(body),
+            Stage::Head(_) | Stage::HandOver { .. } | Stage::Behind | Stage::Refused(_) => Next::Behind,
+        };
+        self.stage = Stage::HandOver { taken: 0, next };
+    }
+
+    /// Behind a request that was answered comes the next.
+    fn expect_next(&mut self) {
+        if matches!(self.stage, Stage::Behind) && !self.activity.has_request() {
+            self.stage = Stage::Head(HeadCheck::default());
+            self.is_unanswered = true;
+        }
+    }
+
     pub(super) fn poll_read<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         stream: &mut BufWriter<S>,
@@ -151,11 +208,8 @@ impl Gate {
                     return Poll::Ready(Ok(()));
                 }
                 Stage::Refused(refused) => return refused.poll_end(stream, cx),
-                Stage::Behind if !self.activity.has_request() => {
-                    self.stage = Stage::Head(HeadCheck::default());
-                    self.is_unanswered = true;
-                }
-                Stage::Head(_) | Stage::Body(_) | Stage::Behind => {}
+                Stage::Behind => self.expect_next(),
+                Stage::Head(_) | Stage::Body(_) => {}
             }
             let before = buf.filled().len();
             match Pin::new(stream.get_mut()).poll_read(cx, buf) {

@@ -14,7 +14,7 @@ use memchr::memchr;
 pub(super) use self::body::{Body, Passed};
 pub(super) use self::fault::Fault;
 use self::field::Facts;
-pub(super) use self::field::Letters;
+pub(super) use self::field::{Letters, split_field};
 use crate::decision::listener::ClientLimits;
 
 /// The longest method, bytes.

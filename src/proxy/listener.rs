@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp};
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +22,7 @@ use self::opening::{Opened, OpeningFault, open};
 use super::Edge;
 use super::activity::{Activity, Overdue};
 use super::caps::{Door, Seat};
+use super::doorstep::Doorstep;
 use super::gate::Gate;
 use super::h2::{self, Host};
 use super::herald::Herald;
@@ -34,6 +36,9 @@ const OUT_OF_DESCRIPTORS_PAUSE: Duration = Duration::from_millis(50);
 const DROUGHT_OVER_AFTER: Span = Span::from_secs(2);
 /// How long a client that was too slow has for being told so.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What Pingora is told of how long a connection is kept, which is for its activity to say.
+const KEPT_S: u64 = 60;
 
 /// What else is counted among requests that were refused before they were read.
 pub(super) fn fault_names() -> impl Iterator<Item = &'static str> {
@@ -59,6 +64,7 @@ struct Shared {
     cut: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
     herald: Herald,
+    doorstep: Doorstep,
 }
 
 impl Listeners {
@@ -70,15 +76,15 @@ impl Listeners {
         entrances: &Arc<Entrances>,
     ) -> Listeners {
         let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
-        let herald = edge.herald();
+        let (herald, doorstep) = (edge.herald(), edge.doorstep());
         let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (cut, is_cut) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
         for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
             let (stop, cut, is_open) = (stopped.clone(), is_cut.clone(), is_open.clone());
-            let herald = herald.clone();
-            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, cut, is_open, herald };
+            let (herald, doorstep) = (herald.clone(), doorstep.clone());
+            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, cut, is_open, herald, doorstep };
             tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
         }
         Listeners { proxy, stop, cut, all_closed }
@@ -209,7 +215,7 @@ fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
 
 /// Speaks HTTP on a connection, until it ends or its client has been too slow.
 async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, door, stop, cut, is_open, herald } = shared;
+    let Shared { proxy, door, stop, cut, is_open, herald, doorstep } = shared;
     let Opened { link, peer, client_cert } = opened;
     let limits = entrance.limits;
     let activity = Arc::new(Activity::default());
@@ -219,7 +225,7 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
-        speak(link, peer, connection, host, herald).await;
+        speak(link, peer, connection, host, (herald, doorstep)).await;
     });
     let overdue = tokio::select! {
         biased;
@@ -248,21 +254,49 @@ async fn speak(
     peer: SocketAddr,
     connection: Arc<Connection>,
     mut host: Host<HttpProxy<Edge>>,
-    herald: Herald,
+    (herald, doorstep): (Herald, Doorstep),
 ) {
     let Some(protocol) = protocol_of(&mut link, &connection, &mut host.cut).await else { return };
     match protocol {
         Protocol::Http1 => {
-            let Host { proxy, metrics, activity, stop, cut: _ } = host;
-            let gate = Gate::new(connection.entrance.limits, activity, metrics);
+            let gate =
+                Gate::new(connection.entrance.limits, Arc::clone(&host.activity), host.metrics.clone());
             let gate = gate.announcing(herald.of_peer(peer.ip()));
             let wire = Wire::new(link, Guard::Http1(gate), peer, connection);
-            let mut stream = proxy.process_new(Box::new(wire), &stop).await;
-            while let Some(reused) = stream {
-                stream = proxy.process_new(reused, &stop).await;
-            }
+            serve_http1(Box::new(wire), host, &doorstep).await;
         }
         Protocol::Http2 => h2::serve(link, peer, connection, host).await,
+    }
+}
+
+/// Serves the requests of a connection one after the other, as Pingora's own loop does, but for those that are refused
+/// on the doorstep.
+async fn serve_http1(mut wire: Box<Wire>, host: Host<HttpProxy<Edge>>, doorstep: &Doorstep) {
+    let Host { proxy, stop, mut cut, metrics: _, activity: _ } = host;
+    let mut settings = None;
+    loop {
+        let cleared = tokio::select! {
+            biased;
+            cleared = doorstep.clear(&mut wire) => cleared,
+            _ = cut.wait_for(|cut| *cut) => return,
+        };
+        if let Err(error) = cleared {
+            tracing::debug!(%error, "a client left that was refused");
+            return;
+        }
+        let mut session = ServerSession::new_http1(wire);
+        match settings.take() {
+            Some(settings) => HttpPersistentSettings::apply_to_session(settings, &mut session),
+            None => session.set_keepalive(if *stop.borrow() { None } else { Some(KEPT_S) }),
+        }
+        let Some(reused) = proxy.process_new_http(session, &stop).await else { return };
+        let (stream, kept) = reused.consume();
+        settings = kept;
+        wire = match stream.into_any().downcast() {
+            Ok(wire) => wire,
+            // Nothing else was given to it.
+            Err(_) => return,
+        };
     }
 }
 

@@ -5,7 +5,6 @@
 //! fields of the answer that Pingora writes next, or as an answer of their own. HTTP/2 has its own form for them, and
 //! takes them through the map.
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use memchr::memmem;
 use pingora::protocols::http::date::get_cached_date;
@@ -46,8 +45,20 @@ impl Fields {
     /// For the client of this request.
     pub(super) fn for_client(session: &Session) -> Fields {
         match wire::speaks_http1(session) {
-            true => Fields::Lines(Vec::with_capacity(FIELDS_BYTES)),
+            true => Fields::lines(),
             false => Fields::for_pingora(),
+        }
+    }
+
+    pub(super) fn lines() -> Fields {
+        Fields::Lines(Vec::with_capacity(FIELDS_BYTES))
+    }
+
+    /// Those that are lines.
+    pub(super) fn text(&self) -> &[u8] {
+        match self {
+            Fields::Lines(lines) => lines,
+            Fields::Map(_) => &[],
         }
     }
 
@@ -87,26 +98,6 @@ impl Fields {
 }
 
 impl Said {
-    /// An answer in the form of HTTP/1.1 (RFC 9112 §4), with a date (RFC 9110 §6.6.1). `fields` are whole lines.
-    pub(super) fn answer(status: StatusCode, fields: &[u8], body: &Bytes, afterwards: Afterwards) -> Said {
-        let mut text = Vec::with_capacity(ANSWER_BYTES + fields.len() + body.len());
-        text.extend_from_slice(b"HTTP/1.1 ");
-        text.extend_from_slice(status.as_str().as_bytes());
-        text.push(b' ');
-        text.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        text.extend_from_slice(LINE_END);
-        text.extend_from_slice(fields);
-        push_field(&mut text, "date", get_cached_date().as_bytes());
-        let connection: &[u8] = match afterwards {
-            Afterwards::KeepAlive => b"keep-alive",
-            Afterwards::Close => b"close",
-        };
-        push_field(&mut text, "connection", connection);
-        text.extend_from_slice(LINE_END);
-        text.extend_from_slice(body);
-        Said::Answer(text)
-    }
-
     /// What is to be written in place of these bytes of Pingora's, if they are the head that the fields belong to.
     pub(super) fn joined_to(&self, bytes: &[u8]) -> Option<Vec<u8>> {
         let Said::Fields(fields) = self else { return None };
@@ -123,6 +114,26 @@ impl Said {
     }
 }
 
+/// An answer in the form of HTTP/1.1 (RFC 9112 §4), with a date (RFC 9110 §6.6.1). `fields` are whole lines.
+pub(super) fn answer(status: StatusCode, fields: &[u8], body: &[u8], afterwards: Afterwards) -> Vec<u8> {
+    let mut text = Vec::with_capacity(ANSWER_BYTES + fields.len() + body.len());
+    text.extend_from_slice(b"HTTP/1.1 ");
+    text.extend_from_slice(status.as_str().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    text.extend_from_slice(LINE_END);
+    text.extend_from_slice(fields);
+    push_field(&mut text, "date", get_cached_date().as_bytes());
+    let connection: &[u8] = match afterwards {
+        Afterwards::KeepAlive => b"keep-alive",
+        Afterwards::Close => b"close",
+    };
+    push_field(&mut text, "connection", connection);
+    text.extend_from_slice(LINE_END);
+    text.extend_from_slice(body);
+    text
+}
+
 /// Writes a whole line.
 pub(super) fn push_field(text: &mut Vec<u8>, name: &str, value: &[u8]) {
     text.reserve(name.len() + value.len() + 4);
@@ -135,6 +146,8 @@ pub(super) fn push_field(text: &mut Vec<u8>, name: &str, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use http::header::RETRY_AFTER;
+
+    use bytes::Bytes;
 
     use super::*;
 
@@ -172,11 +185,7 @@ mod tests {
     #[test]
     fn an_answer_is_whole() {
         let body = Bytes::from_static(b"no");
-        let Said::Answer(text) =
-            Said::answer(StatusCode::TOO_MANY_REQUESTS, &fields(), &body, Afterwards::Close)
-        else {
-            unreachable!()
-        };
+        let text = answer(StatusCode::TOO_MANY_REQUESTS, &fields(), &body, Afterwards::Close);
         let text = String::from_utf8(text).unwrap();
         let (start, rest) = text.split_once("date: ").unwrap();
         assert_eq!(start, "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\n");

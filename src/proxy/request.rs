@@ -23,7 +23,7 @@ pub(super) struct Arrival<'s> {
 impl<'s> Arrival<'s> {
     pub(super) fn new(session: &'s mut Session) -> Arrival<'s> {
         let peer = session.client_addr().and_then(|address| address.as_inet()).map(|inet| inet.ip());
-        spell_method(session);
+        spell_method(session.req_header_mut());
         let client_cert = wire::connection_of(session).and_then(|connection| connection.client_cert.clone());
         // Every connection knows its peer; one that does not is counted as nobody's.
         let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
@@ -46,12 +46,12 @@ impl<'s> Arrival<'s> {
 }
 
 /// Some backends take `post` for `POST`; one spelling, so that the limit sees what they see.
-fn spell_method(session: &mut Session) {
-    let method = &session.req_header().method;
+pub(super) fn spell_method(request: &mut RequestHeader) {
+    let method = &request.method;
     if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase())
         && let Ok(upper) = Method::from_bytes(method.as_str().to_ascii_uppercase().as_bytes())
     {
-        session.req_header_mut().set_method(upper);
+        request.set_method(upper);
     }
 }
 

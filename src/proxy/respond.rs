@@ -11,11 +11,11 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 
-use super::own::{Afterwards, Fields, Said};
+use super::own::{self, Afterwards, Fields, Said};
 use super::trace::Traced;
 use super::{Snapshot, wire};
 use crate::decision::answer::{Cors, TemplateValues};
@@ -66,9 +66,36 @@ pub(super) async fn refuse(
     refusal: &Refusal,
     now: Timestamp,
 ) -> pingora::Result<Told> {
-    let rules = &terms.snapshot.policies.rules;
     let mut fields = Fields::for_client(session);
-    let answer = match (refusal, route.map(|index| rules.route(index))) {
+    let answer = worded_refusal(terms, route, refusal, now, &mut fields);
+    write(session, answer, fields, Some(terms)).await
+}
+
+/// The same answer as text, to a request of HTTP/1.1 that was taken in whole, on a connection that goes on.
+pub(super) fn refusal_text(
+    terms: Terms<'_>,
+    request: &RequestHeader,
+    hsts: Option<&HeaderValue>,
+    route: Option<RouteIndex>,
+    refusal: &Refusal,
+    now: Timestamp,
+) -> Vec<u8> {
+    let mut lines = Fields::lines();
+    let answer = worded_refusal(terms, route, refusal, now, &mut lines);
+    dress(&answer, &mut lines, Some(terms), request, hsts);
+    let body = if request.method == Method::HEAD { Bytes::new() } else { answer.body };
+    own::answer(answer.status, lines.text(), &body, Afterwards::KeepAlive)
+}
+
+fn worded_refusal(
+    terms: Terms<'_>,
+    route: Option<RouteIndex>,
+    refusal: &Refusal,
+    now: Timestamp,
+    fields: &mut Fields,
+) -> Answer {
+    let rules = &terms.snapshot.policies.rules;
+    match (refusal, route.map(|index| rules.route(index))) {
         (Refusal::Limited(limited), Some(route)) => {
             let retry_after_s = now.until(limited.retry_at).ceil_secs().max(1);
             fields.put_number(&RETRY_AFTER, retry_after_s);
@@ -107,8 +134,7 @@ pub(super) async fn refuse(
             | Refusal::ClientGone,
             route,
         ) => of_route(route, refusal),
-    };
-    write(session, answer, fields, Some(terms)).await
+    }
 }
 
 /// Clients of one-time codes tell refusals apart by a code.
@@ -322,6 +348,36 @@ async fn write(
     mut fields: Fields,
     terms: Option<Terms<'_>>,
 ) -> pingora::Result<Told> {
+    let hsts = wire::entrance_of(session).and_then(|entrance| entrance.hsts.as_ref());
+    dress(&answer, &mut fields, terms, session.req_header(), hsts);
+    let left_over = drain(session).await;
+    let has_body = session.req_header().method != Method::HEAD;
+    let body = if has_body { answer.body } else { Bytes::new() };
+    let told = Told { status: answer.status, body_bytes: body.len() };
+    match fields {
+        Fields::Lines(lines) => {
+            let afterwards = afterwards(session, left_over);
+            wire::say(session, Said::Answer(own::answer(answer.status, &lines, &body, afterwards)));
+        }
+        Fields::Map(map) => {
+            let header = Box::new(response_header(answer.status, map));
+            session.write_response_header(header, body.is_empty()).await?;
+            if !body.is_empty() {
+                session.write_response_body(Some(body), true).await?;
+            }
+        }
+    }
+    Ok(told)
+}
+
+/// Adds what an answer of ours carries whatever it says.
+fn dress(
+    answer: &Answer,
+    fields: &mut Fields,
+    terms: Option<Terms<'_>>,
+    request: &RequestHeader,
+    hsts: Option<&HeaderValue>,
+) {
     if answer.status != StatusCode::NO_CONTENT {
         // Without a length Pingora would close the connection to mark the end.
         fields.put_number(&CONTENT_LENGTH, answer.body.len() as u64);
@@ -334,31 +390,13 @@ async fn write(
         }
         let cors = &terms.snapshot.policies.rules.cors;
         if *cors != Cors::Nobody {
-            let (origin, id) = (session.req_header().headers.get(ORIGIN), &terms.snapshot.trace.request_id);
+            let (origin, id) = (request.headers.get(ORIGIN), &terms.snapshot.trace.request_id);
             cors_headers(cors, origin, id.as_ref()).for_each(|(name, value)| fields.put(&name, &value));
         }
     }
-    if let Some(hsts) = wire::entrance_of(session).and_then(|entrance| entrance.hsts.as_ref()) {
+    if let Some(hsts) = hsts {
         fields.put(&STRICT_TRANSPORT_SECURITY, hsts);
     }
-    let left_over = drain(session).await;
-    let has_body = session.req_header().method != Method::HEAD;
-    let body = if has_body { answer.body } else { Bytes::new() };
-    let told = Told { status: answer.status, body_bytes: body.len() };
-    match fields {
-        Fields::Lines(lines) => {
-            let afterwards = afterwards(session, left_over);
-            wire::say(session, Said::answer(answer.status, &lines, &body, afterwards));
-        }
-        Fields::Map(map) => {
-            let header = Box::new(response_header(answer.status, map));
-            session.write_response_header(header, body.is_empty()).await?;
-            if !body.is_empty() {
-                session.write_response_body(Some(body), true).await?;
-            }
-        }
-    }
-    Ok(told)
 }
 
 /// Whether the connection of HTTP/1 goes on behind an answer that Pingora does not write. Behind one that leaves a body

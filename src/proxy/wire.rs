@@ -6,7 +6,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use pingora::protocols::{
 use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
-use super::activity::Activity;
+use super::activity::{Activity, Underway};
 use super::gate::{AnsweredBy, Gate};
 use super::h2::Pipe;
 use super::herald::Announced;
@@ -38,6 +38,7 @@ const WRITE_BUFFER: usize = 4096;
 pub(super) struct Wire {
     tcp: BufWriter<Link>,
     digest: Arc<SocketDigest>,
+    peer: IpAddr,
     guard: Guard,
     connection: Arc<Connection>,
     /// What we said that no write held yet.
@@ -139,7 +140,7 @@ impl Wire {
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
         let (said, leaving) = (Mutex::default(), Leaving::default());
-        Wire { tcp, digest: Arc::new(digest), guard, connection, said, leaving }
+        Wire { tcp, digest: Arc::new(digest), peer: peer.ip(), guard, connection, said, leaving }
     }
 
     /// Writes what was said and is to leave first.
@@ -161,6 +162,52 @@ impl Wire {
             self.leaving = Leaving::default();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether the last answer was ours.
+    pub(super) fn is_refusing(&self) -> bool {
+        match &self.guard {
+            Guard::Http1(gate) => gate.is_refusing(),
+            Guard::Http2(_) => false,
+        }
+    }
+
+    /// The next request, if it comes whole and at once and before anything of it was read; it is to be answered, or put
+    /// back. None: whoever reads next finds what is there.
+    pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Vec<u8>>>> {
+        match &mut self.guard {
+            Guard::Http1(gate) => gate.poll_request(&mut self.tcp, cx),
+            Guard::Http2(_) => Poll::Ready(Ok(None)),
+        }
+    }
+
+    /// Leaves a request to whoever reads next.
+    pub(super) fn put_back(&mut self, request: Vec<u8>) {
+        match &mut self.guard {
+            Guard::Http1(gate) => gate.put_back(request),
+            Guard::Http2(_) => {}
+        }
+    }
+
+    /// Has a request under way for as long as what this gives is kept.
+    pub(super) fn underway(&self) -> Option<Underway> {
+        match &self.guard {
+            Guard::Http1(gate) => Some(gate.activity().begin()),
+            Guard::Http2(_) => None,
+        }
+    }
+
+    /// Answers a request; to be flushed.
+    pub(super) fn answer(&mut self, text: Vec<u8>) {
+        *self.said.get_mut() = Some(Said::Answer(text));
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn peer(&self) -> IpAddr {
+        self.peer
     }
 
     /// Takes in a head of Pingora's that fields of ours belong to. Whether it did.

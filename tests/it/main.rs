@@ -16,6 +16,7 @@ mod dashboard;
 mod demo;
 mod deploy;
 mod desk;
+mod doorstep;
 mod explain;
 mod failures;
 mod forwarding;

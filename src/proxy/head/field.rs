@@ -159,7 +159,7 @@ impl Facts {
 }
 
 /// Name and value of a field line, the space around the value taken off.
-pub(super) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+pub(in crate::proxy) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     if line.starts_with(b" ") || line.starts_with(b"\t") {
         return Err(Fault::Folded);
     }
