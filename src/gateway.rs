@@ -4,6 +4,7 @@ mod answer;
 mod attempt;
 mod codes;
 mod events;
+mod exchange;
 mod explain;
 mod guard;
 mod inspect;
@@ -13,19 +14,18 @@ mod operator;
 mod policies;
 mod record;
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HOST, ORIGIN};
-use http::{HeaderMap, Method};
+use http::Method;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use ring::rand::SystemRandom;
 use smallvec::SmallVec;
 
 pub use self::answer::AnswerWatch;
 pub use self::attempt::Attempt;
+pub use self::exchange::{BodyUnread, Exchange, Head};
 pub use self::explain::{Counted, Explained, UserSeen};
 pub use self::inspect::{Asked, KeyState, Question, WindowState};
 pub use self::memo::note_of;
@@ -50,7 +50,6 @@ use crate::decision::reject;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Tallies;
 use crate::decision::time::Timestamp;
-use crate::decision::trace::TraceId;
 use crate::decision::verdict::{Began, Cause, Permit, conclude};
 use crate::identity::UserId;
 use crate::journal::{Event, EventKind, Journal};
@@ -71,53 +70,6 @@ pub struct Gateway {
     refusals: RefusalLog,
     failures: FailureLog,
     blocks: BlockLog,
-}
-
-/// The head of a request as the edge sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Head<'a> {
-    /// In the spelling that the backend gets.
-    pub method: &'a Method,
-    /// The target without its query, as the client sent it.
-    pub path: &'a str,
-    pub query: &'a str,
-    /// The authority of the target, which stands above the Host field (RFC 9112 §3.2.2).
-    pub authority: Option<&'a str>,
-    pub headers: &'a HeaderMap,
-    /// Who is at the other end of the connection.
-    pub peer: IpAddr,
-    /// Whom the client's verified certificate names.
-    pub client_cert: Option<&'a str>,
-    /// The id of the request; none where requests get none.
-    pub request_id: Option<&'a str>,
-    /// The trace that it belongs to, if anybody knows one.
-    pub trace: Option<TraceId>,
-}
-
-impl<'a> Head<'a> {
-    /// As the client wrote it; empty if it wrote none.
-    pub(crate) fn host(&self) -> &'a str {
-        let field = || self.headers.get(HOST).and_then(|host| host.to_str().ok());
-        self.authority.or_else(field).unwrap_or_default()
-    }
-}
-
-/// One request, as far as the gateway needs the edge for it.
-pub trait Exchange: Send {
-    fn head(&self) -> Head<'_>;
-
-    fn has_body(&mut self) -> bool;
-
-    /// The whole body, which is still forwarded byte for byte afterwards.
-    fn read_body(&mut self) -> impl Future<Output = Result<Bytes, BodyUnread>> + Send;
-}
-
-/// Why a body could not be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyUnread {
-    TooLarge,
-    TimedOut,
-    ClientGone,
 }
 
 /// What became of a request, and what was learnt about it on the way.
@@ -539,16 +491,6 @@ async fn read_body_fields(route: &Route, exchange: &mut impl Exchange) -> Result
     let body = exchange.read_body().await?;
     let wanted: SmallVec<[&FieldPath; 4]> = route.body_fields().iter().collect();
     Ok(read_fields(&media, &body, &wanted)?)
-}
-
-impl From<BodyUnread> for Refusal {
-    fn from(unread: BodyUnread) -> Refusal {
-        match unread {
-            BodyUnread::TooLarge => Refusal::BodyTooLarge,
-            BodyUnread::TimedOut => Refusal::BodyTimedOut,
-            BodyUnread::ClientGone => Refusal::ClientGone,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -187,8 +187,7 @@ impl ProxyHttp for Edge {
         };
         let snapshot = ctx.snapshot.insert(snapshot);
         if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
-            let terms = Terms { snapshot, traced: None };
-            ctx.told = Some(respond::redirect(session, terms, port).await?);
+            ctx.told = Some(respond::redirect(session, Terms { snapshot, traced: None }, port).await?);
             return Ok(true);
         }
         if let Some(limits) = wire::entrance_of(session).map(|entrance| entrance.limits) {
@@ -217,8 +216,8 @@ impl ProxyHttp for Edge {
         let permit = match admission.outcome {
             Ok(permit) => permit,
             Err(refusal) => {
-                let (route, now) = (admission.route, admission.decided_at);
-                ctx.told = Some(respond::refuse(session, terms, route, &refusal, now).await?);
+                let told = respond::refuse(session, terms, admission.route, &refusal, admission.decided_at);
+                ctx.told = Some(told.await?);
                 return Ok(true);
             }
         };
@@ -242,13 +241,9 @@ impl ProxyHttp for Edge {
             overrides: snapshot.policies.rules.route(route).override_headers(),
             chain,
         };
-        send_on(session, snapshot, traced, path.as_str(), &origin)?;
+        send_on(session, snapshot, traced, (route, path.as_str()), &origin)?;
         ctx.attempt = admission.attempt;
         ctx.admitted = Some(Admitted { route, permit, client: admission.client });
-        if ctx.failure_rule().is_some_and(|rule| !rule.members.is_empty()) {
-            // The answer is read, and what is compressed would not be.
-            session.req_header_mut().remove_header(&ACCEPT_ENCODING);
-        }
         Ok(false)
     }
 
@@ -474,13 +469,17 @@ fn send_on(
     session: &mut Session,
     snapshot: &Snapshot,
     traced: &Traced,
-    path: &str,
+    (route, path): (RouteIndex, &str),
     origin: &Origin<'_>,
 ) -> pingora::Result<()> {
     if !snapshot.counts_ids && origin.chain == Chain::ToBeSet {
         traced.put_on(session.req_header_mut(), &snapshot.trace)?;
     }
     forward::rewrite(session.req_header_mut(), path, origin)?;
+    if snapshot.policies.rules.route(route).failure().is_some_and(|rule| !rule.members.is_empty()) {
+        // The answer is read, and what is compressed would not be.
+        session.req_header_mut().remove_header(&ACCEPT_ENCODING);
+    }
     tell_scheme(session)
 }
 

@@ -6,6 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -155,8 +156,8 @@ impl Gate {
         if !matches!(self.stage, Stage::Head(_)) || !self.held.is_empty() {
             return Poll::Ready(Ok(None));
         }
-        let mut room = [0; REQUEST_BYTES];
-        let mut buf = ReadBuf::new(&mut room);
+        let mut room = [MaybeUninit::uninit(); REQUEST_BYTES];
+        let mut buf = ReadBuf::uninit(&mut room);
         ready!(Pin::new(stream.get_mut()).poll_read(cx, &mut buf))?;
         let came = buf.filled();
         if came.is_empty() {

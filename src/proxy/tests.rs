@@ -20,6 +20,7 @@ use crate::decision::ipset::IpSet;
 use crate::decision::key::{KeyHash, KeyHasher};
 use crate::decision::listener::{ClientLimits, Http2Limits};
 use crate::decision::time::{Span, Timestamp};
+use crate::gateway::Policies;
 use crate::journal::{Journal, JournalSpec};
 use crate::store::{ScriptTime, Store};
 use crate::telemetry::Metrics;

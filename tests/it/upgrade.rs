@@ -70,15 +70,15 @@ async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, manner: Manner
     let mut asked = Asked::default();
     let mut kept: Option<Client> = None;
     while !*stopped.borrow() {
-        let mut client = match kept.take() {
-            Some(client) => client,
-            None if is_open(address).await => Client::connect(address).await,
+        let client = match kept.take() {
+            Some(client) => Ok(client),
+            None => Client::try_connect_from(address.ip(), address).await,
+        };
+        let Ok(mut client) = client else {
             // Refused, so not counted.
-            None => {
-                assert!(matches!(loss, Loss::Happens), "a connection was refused");
-                sleep(Duration::from_millis(5)).await;
-                continue;
-            }
+            assert!(matches!(loss, Loss::Happens), "a connection was refused");
+            sleep(Duration::from_millis(5)).await;
+            continue;
         };
         match client.request("GET", "/").try_send().await {
             Ok(answer) => {
@@ -97,10 +97,6 @@ async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, manner: Manner
         sleep(Duration::from_millis(1)).await;
     }
     asked
-}
-
-async fn is_open(address: SocketAddr) -> bool {
-    tokio::net::TcpStream::connect(address).await.is_ok()
 }
 
 /// How many requests are counted, this one included.
