@@ -72,13 +72,15 @@ async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, manner: Manner
     while !*stopped.borrow() {
         let mut client = match kept.take() {
             Some(client) => client,
-            None if is_open(address).await => Client::connect(address).await,
-            // Refused, so not counted.
-            None => {
-                assert!(matches!(loss, Loss::Happens), "a connection was refused");
-                sleep(Duration::from_millis(5)).await;
-                continue;
-            }
+            None => match Client::try_connect(address).await {
+                Ok(client) => client,
+                // Refused, so not counted.
+                Err(error) => {
+                    assert!(matches!(loss, Loss::Happens), "a connection was refused: {error}");
+                    sleep(Duration::from_millis(5)).await;
+                    continue;
+                }
+            },
         };
         match client.request("GET", "/").try_send().await {
             Ok(answer) => {
@@ -97,10 +99,6 @@ async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, manner: Manner
         sleep(Duration::from_millis(1)).await;
     }
     asked
-}
-
-async fn is_open(address: SocketAddr) -> bool {
-    tokio::net::TcpStream::connect(address).await.is_ok()
 }
 
 /// How many requests are counted, this one included.

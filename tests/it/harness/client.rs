@@ -66,15 +66,25 @@ impl Client {
 
     /// Connects from this local address: each of 127.0.0.0/8 is another client to the gateway.
     pub(crate) async fn connect_from(local: IpAddr, addr: SocketAddr) -> Client {
+        match Client::try_connect_from(local, addr).await {
+            Ok(client) => client,
+            Err(error) => panic!("no connection from {local} to {addr}: {error}"),
+        }
+    }
+
+    /// Where nobody may be listening.
+    pub(crate) async fn try_connect(addr: SocketAddr) -> io::Result<Client> {
+        Client::try_connect_from(addr.ip(), addr).await
+    }
+
+    async fn try_connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<Client> {
         let connecting = async {
             let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             socket.bind((local, 0).into())?;
             socket.connect(addr).await
         };
-        match in_time("a connection", connecting).await {
-            Ok(stream) => Client { wire: Wire::new(stream), authority: addr.to_string() },
-            Err(error) => panic!("no connection from {local} to {addr}: {error}"),
-        }
+        let stream = in_time("a connection", connecting).await?;
+        Ok(Client { wire: Wire::new(stream), authority: addr.to_string() })
     }
 
     /// Writes these bytes and nothing else. A peer that no longer reads is left for the answer to show.
