@@ -70,15 +70,17 @@ async fn ask(address: SocketAddr, stopped: watch::Receiver<bool>, manner: Manner
     let mut asked = Asked::default();
     let mut kept: Option<Client> = None;
     while !*stopped.borrow() {
-        let client = match kept.take() {
-            Some(client) => Ok(client),
-            None => Client::try_connect_from(address.ip(), address).await,
-        };
-        let Ok(mut client) = client else {
-            // Refused, so not counted.
-            assert!(matches!(loss, Loss::Happens), "a connection was refused");
-            sleep(Duration::from_millis(5)).await;
-            continue;
+        let mut client = match kept.take() {
+            Some(client) => client,
+            None => match Client::try_connect(address).await {
+                Ok(client) => client,
+                // Refused, so not counted.
+                Err(error) => {
+                    assert!(matches!(loss, Loss::Happens), "a connection was refused: {error}");
+                    sleep(Duration::from_millis(5)).await;
+                    continue;
+                }
+            },
         };
         match client.request("GET", "/").try_send().await {
             Ok(answer) => {

@@ -66,12 +66,18 @@ impl Client {
 
     /// Connects from this local address: each of 127.0.0.0/8 is another client to the gateway.
     pub(crate) async fn connect_from(local: IpAddr, addr: SocketAddr) -> Client {
-        let connected = Client::try_connect_from(local, addr).await;
-        connected.unwrap_or_else(|error| panic!("no connection from {local} to {addr}: {error}"))
+        match Client::try_connect_from(local, addr).await {
+            Ok(client) => client,
+            Err(error) => panic!("no connection from {local} to {addr}: {error}"),
+        }
     }
 
-    /// The same where it may be refused.
-    pub(crate) async fn try_connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<Client> {
+    /// Where nobody may be listening.
+    pub(crate) async fn try_connect(addr: SocketAddr) -> io::Result<Client> {
+        Client::try_connect_from(addr.ip(), addr).await
+    }
+
+    async fn try_connect_from(local: IpAddr, addr: SocketAddr) -> io::Result<Client> {
         let connecting = async {
             let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             socket.bind((local, 0).into())?;

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use tokio::net::TcpStream;
 
 use super::*;
 use crate::harness::binary::Running;
@@ -28,8 +27,7 @@ fn locked(data: &Path) -> Connection {
 
 /// What the admin listener tells; nothing while none is there, or one that is about to go.
 async fn phase(admin: SocketAddr) -> Option<String> {
-    drop(TcpStream::connect(admin).await.ok()?);
-    let told = Client::connect(admin).await.request("GET", "/readyz").try_send().await.ok()?;
+    let told = Client::try_connect(admin).await.ok()?.request("GET", "/readyz").try_send().await.ok()?;
     told.json()["phase"].as_str().map(str::to_owned)
 }
 
