@@ -62,7 +62,10 @@ impl Doorstep {
                     wire.answer(answer);
                     poll_fn(|cx| Pin::new(&mut *wire).poll_flush(cx)).await?;
                 }
-                None => return Ok(wire.put_back(came)),
+                None => {
+                    wire.put_back(came);
+                    return Ok(());
+                }
             }
             drop(underway);
         }

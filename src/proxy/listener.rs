@@ -262,7 +262,7 @@ async fn speak(
             let gate =
                 Gate::new(connection.entrance.limits, Arc::clone(&host.activity), host.metrics.clone());
             let gate = gate.announcing(herald.of_peer(peer.ip()));
-            let wire = Wire::new(link, Guard::Http1(gate), peer, connection);
+            let wire = Wire::new(link, Guard::Http1(Box::new(gate)), peer, connection);
             serve_http1(Box::new(wire), host, &doorstep).await;
         }
         Protocol::Http2 => h2::serve(link, peer, connection, host).await,

@@ -258,7 +258,7 @@ async fn converse(
         return h2::serve(link, peer, connection, host).await;
     }
     let gate = Gate::new(connection.entrance.limits, host.activity, host.metrics);
-    let wire = Wire::new(link, Guard::Http1(gate), peer, connection);
+    let wire = Wire::new(link, Guard::Http1(Box::new(gate)), peer, connection);
     host.proxy.process_new(Box::new(wire), &host.stop).await;
 }
 

@@ -48,7 +48,7 @@ pub(super) struct Wire {
 
 /// What the bytes of a connection go through.
 pub(super) enum Guard {
-    Http1(Gate),
+    Http1(Box<Gate>),
     Http2(Pipe),
 }
 
