@@ -253,7 +253,7 @@ impl Writer {
         self.told = Some(true);
     }
 
-    /// Goes on without the file, for now.
+    /// Goes on without the file until it can be written again.
     fn lose(&mut self, trouble: &Trouble) {
         self.file = None;
         self.tried = self.shared.clock.stopwatch();
