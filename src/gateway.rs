@@ -40,7 +40,6 @@ use crate::clock::{Clock, Stopwatch};
 use crate::decision::body::{Fields, Media, read_fields};
 use crate::decision::client::Client;
 use crate::decision::key::{FieldPath, KeyHasher};
-use crate::decision::limit::Mode;
 use crate::decision::otp::OtpRoute;
 use crate::decision::path::NormalPath;
 use crate::decision::plan::{Facts, Plan};
@@ -240,19 +239,6 @@ impl Gateway {
         self.concede(policies, exchange, seen, outcome, (watch, began_at)).await
     }
 
-    /// Refuses a request by what is known of its keys, and charges nothing. None: whoever is not refused by that is to
-    /// be asked about by [`Gateway::admit`], as if this had not been.
-    pub async fn refuse_early(&self, policies: &Policies, exchange: &mut impl Exchange) -> Option<Admission> {
-        let (watch, began_at) = self.clock.read();
-        let mut seen = Seen::of(policies, exchange.head(), began_at);
-        let refusal = self.decide_early(policies, exchange, &mut seen).await.err()?;
-        let is_of_limits = matches!(refusal, Refusal::Limited(_) | Refusal::Banned { .. });
-        match is_of_limits {
-            true => Some(self.concede(policies, exchange, seen, Err(refusal), (watch, began_at)).await),
-            false => None,
-        }
-    }
-
     /// Does what follows from a decision.
     async fn concede(
         &self,
@@ -304,29 +290,6 @@ impl Gateway {
             seen.attempt = Some(Box::new(self.attempt(policies, index, seen, &tallies, exchange.head())?));
         }
         Ok(permit)
-    }
-
-    /// The same road without its last step: nothing is charged.
-    async fn decide_early(
-        &self,
-        policies: &Policies,
-        exchange: &mut impl Exchange,
-        seen: &mut Seen,
-    ) -> Result<(), Refusal> {
-        let route = match self.place(policies, &exchange.head(), seen)? {
-            Place::Exempt | Place::Codes(..) => return Ok(()),
-            Place::Limits(_, route) => route,
-        };
-        // A look may begin a block, of which the answer has to tell: who is let through would not be told.
-        if route.limits().iter().any(|limit| limit.mode == Mode::Shadow && limit.block.is_some()) {
-            return Ok(());
-        }
-        self.plan(policies, route, exchange.head(), seen)?;
-        if !route.body_fields().is_empty() {
-            Box::pin(self.decide_body(route, exchange, seen)).await?;
-        }
-        let tallies = self.store.peek(&seen.plan.charges(route), seen.decided_at).await;
-        self.concluded(route, &tallies, seen).map(|_| ())
     }
 
     /// By which rules a request is decided.

@@ -4,14 +4,14 @@
 //!
 //! ```text
 //! listener   proxy/listener    accepts connections
-//!   → facts  proxy/request     method, normalised path, headers, client
+//!   → facts  proxy/doorstep    method, normalised path, headers, client; proxy/request where Pingora reads
 //!   → route  decision/route    the most specific match; one snapshot for the whole request
 //!   → gate   gateway           access lists, exhausted keys that need no body: the cheap no
 //!   → body   proxy/body        only where a key needs a field: peek, then forward unchanged
 //!   → take   store             ONE atomic call for all charges of the request
 //!   → verdict decision         tallies → Permit | Refusal
 //!   → answer proxy/respond     the only writer of refusals and limit headers
-//!   or       proxy/upstream    takes a Permit by type: nothing is proxied without one
+//!   or       proxy/courier     to a server of proxy/upstream, which takes a Permit by type: nothing is proxied without one
 //! ```
 //!
 //! `decision` is pure: no I/O, no clock, no async. Imports run one way, and a test holds the arrows.

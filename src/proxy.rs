@@ -8,6 +8,7 @@ mod activity;
 mod body;
 mod caps;
 mod context;
+mod courier;
 mod doorstep;
 mod failure;
 mod farewell;
@@ -15,7 +16,6 @@ mod forward;
 mod gate;
 mod h2;
 mod head;
-mod herald;
 mod link;
 mod listener;
 mod own;
@@ -27,14 +27,15 @@ mod trace;
 mod upstream;
 mod wire;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::header::STRICT_TRANSPORT_SECURITY;
+use http::{Method, StatusCode};
 use pingora::apps::HttpServerOptions;
 use pingora::http::ResponseHeader;
 use pingora::modules::http::HttpModules;
@@ -50,14 +51,14 @@ pub use self::listener::{Entrance, Entrances, Listeners};
 pub use self::snapshot::Snapshot;
 pub use self::upstream::{Before, Caretaker, ResolveError, Resolver, SystemResolver, Upstream};
 
-use self::account::Notes;
+use self::account::{Ending, Notes, Teller};
 use self::activity::Activity;
 use self::caps::Door;
-use self::context::{Admitted, Asked};
+use self::context::{Admitted, Asked, Judged};
 use self::doorstep::Doorstep;
 use self::failure::{failure_kind, failure_status, is_own_fault, outcome_at_end};
-use self::forward::{Chain, Origin};
-use self::herald::{Announced, Herald};
+use self::forward::{Origin, Scheme};
+use self::own::Afterwards;
 use self::request::Arrival;
 use self::respond::{BackendFailure, Terms, Told};
 use self::trace::{Ids, Traced};
@@ -66,27 +67,23 @@ use crate::decision::failure::ByHead;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::tally::Outcome;
-use crate::decision::trace::Sampled;
 use crate::decision::verdict::Permit;
-use crate::gateway::{AnswerWatch, Attempt, Exchange as _, Gateway};
+use crate::gateway::{Admission, AnswerWatch, Attempt, Exchange as _, Gateway};
 use crate::otp::Task;
+use crate::telemetry::AccessLog;
 #[cfg(feature = "otlp")]
 use crate::telemetry::otlp::Spans;
-use crate::telemetry::{AccessLines, AccessLog};
 
 /// How an upstream without any server shows among Pingora's errors.
 const NO_SERVER: ErrorType = ErrorType::HTTPStatus(StatusCode::SERVICE_UNAVAILABLE.as_u16());
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The proxy: the gateway's decisions applied to Pingora's sessions.
 pub struct Edge {
     gateway: Arc<Gateway>,
     live: Arc<ArcSwap<Snapshot>>,
     farewell: Farewell,
-    access: Arc<AccessLog>,
     ids: Arc<Ids>,
-    #[cfg(feature = "otlp")]
-    spans: Option<Spans>,
+    teller: Teller,
 }
 
 impl Edge {
@@ -97,15 +94,16 @@ impl Edge {
         access: Arc<AccessLog>,
         ids_secret: &[u8; 16],
     ) -> Edge {
-        Edge {
-            gateway,
-            live,
+        let ids = Arc::new(Ids::new(ids_secret));
+        let teller = Teller {
+            clock: gateway.clock().clone(),
             access,
-            farewell: Farewell::default(),
-            ids: Arc::new(Ids::new(ids_secret)),
+            #[cfg(feature = "otlp")]
+            ids: Arc::clone(&ids),
             #[cfg(feature = "otlp")]
             spans: None,
-        }
+        };
+        Edge { gateway, live, farewell: Farewell::default(), ids, teller }
     }
 
     /// By which the edge is told to take its leave.
@@ -113,19 +111,15 @@ impl Edge {
         self.farewell.clone()
     }
 
-    /// By which those are refused who were refused just before.
+    /// By which requests are seen to that come whole.
     fn doorstep(&self) -> Doorstep {
         Doorstep {
             gateway: Arc::clone(&self.gateway),
             live: Arc::clone(&self.live),
             ids: Arc::clone(&self.ids),
             farewell: self.farewell.clone(),
+            teller: self.teller.clone(),
         }
-    }
-
-    /// By which requests are announced to it.
-    fn herald(&self) -> Herald {
-        Herald { live: Arc::clone(&self.live), ids: Arc::clone(&self.ids) }
     }
 
     /// Who comes in at a listener.
@@ -137,7 +131,7 @@ impl Edge {
     /// The same, telling a collector of its requests.
     #[cfg(feature = "otlp")]
     pub fn with_spans(self, spans: Spans) -> Edge {
-        Edge { spans: Some(spans), ..self }
+        Edge { teller: Teller { spans: Some(spans), ..self.teller }, ..self }
     }
 
     /// Ready for [`Listeners::start`].
@@ -181,37 +175,18 @@ impl ProxyHttp for Edge {
         if self.farewell.has_begun() || session.req_header().method == Method::CONNECT {
             session.set_keepalive(None);
         }
-        let (snapshot, announced) = match wire::announced(session) {
-            Some(Announced { snapshot, traced }) => (snapshot, Some(traced)),
-            None => (self.live.load_full(), None),
+        let judged = match wire::judged(session) {
+            Some(judged) => Some(judged),
+            None => self.judge(session, ctx).await?.map(Box::new),
         };
-        let snapshot = ctx.snapshot.insert(snapshot);
-        if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
-            ctx.told = Some(respond::redirect(session, Terms { snapshot, traced: None }, port).await?);
-            return Ok(true);
+        // It was sent elsewhere.
+        let Some(judged) = judged else { return Ok(true) };
+        let Judged { snapshot, traced, admission, notes, afterwards } = *judged;
+        if afterwards == Afterwards::Close {
+            session.set_keepalive(None);
         }
-        if let Some(limits) = wire::entrance_of(session).map(|entrance| entrance.limits) {
-            h2::settle(session.req_header_mut(), &limits)?;
-        }
-        let mut arrival = Arrival::new(session);
-        let peer = arrival.peer();
-        let is_trusted = snapshot.policies.rules.client.trusts(peer);
-        // Before anything is decided: what is counted by must be what the backend reads.
-        let mut enter = || trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids);
-        let (traced, chain) = match announced {
-            Some(traced) => (traced, Chain::Announced),
-            None => (enter()?, Chain::ToBeSet),
-        };
-        let traced = &*ctx.traced.insert(traced);
-        if snapshot.counts_ids && chain == Chain::ToBeSet {
-            traced.put_on(arrival.header_mut(), &snapshot.trace)?;
-        }
-        arrival.known_by(traced);
-        let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
-        let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
-        if snapshot.access_lines != AccessLines::Off || is_picked {
-            ctx.notes = Some(Box::new(Notes::of(&admission, arrival.head(), snapshot)));
-        }
+        let (snapshot, traced) = (&*ctx.snapshot.insert(snapshot), &*ctx.traced.insert(traced));
+        ctx.notes = notes;
         let terms = Terms { snapshot, traced: Some(traced) };
         let permit = match admission.outcome {
             Ok(permit) => permit,
@@ -225,8 +200,8 @@ impl ProxyHttp for Edge {
             // Its body took so long that the counters went to another process before they counted it.
             return Err(Error::explain(ErrorType::HTTPStatus(503), "decided too late"));
         }
-        let (Some(path), Some(route)) = (admission.path, admission.route) else {
-            return Err(Error::explain(ErrorType::InternalError, "a permit without a path and a route"));
+        let Some(route) = admission.route else {
+            return Err(Error::explain(ErrorType::InternalError, "a permit without a route"));
         };
         if let Target::Otp(_) = snapshot.policies.rules.route(route).target() {
             // Boxed, for few requests are answered so.
@@ -234,14 +209,6 @@ impl ProxyHttp for Edge {
             ctx.told = Some(Box::pin(told).await?);
             return Ok(true);
         }
-        let origin = Origin {
-            peer,
-            peer_is_trusted: admission.client.peer_is_trusted,
-            user_header: snapshot.policies.users.trusted_header(),
-            overrides: snapshot.policies.rules.route(route).override_headers(),
-            chain,
-        };
-        send_on(session, snapshot, traced, (route, path.as_str()), &origin)?;
         ctx.attempt = admission.attempt;
         ctx.admitted = Some(Admitted { route, permit, client: admission.client });
         Ok(false)
@@ -400,6 +367,34 @@ impl ProxyHttp for Edge {
 }
 
 impl Edge {
+    /// Decides a request, and makes of one that is admitted the one that backends get. None: it was sent to another port.
+    async fn judge(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<Option<Judged>> {
+        let snapshot = self.live.load_full();
+        if let Some(port) = wire::entrance_of(session).and_then(|entrance| entrance.redirect_port) {
+            let terms = Terms { snapshot: &snapshot, traced: None };
+            ctx.told = Some(respond::redirect(session, terms, port).await?);
+            return Ok(None);
+        }
+        if let Some(limits) = wire::entrance_of(session).map(|entrance| entrance.limits) {
+            h2::settle(session.req_header_mut(), &limits)?;
+        }
+        let mut arrival = Arrival::new(session);
+        let is_trusted = snapshot.policies.rules.client.trusts(arrival.peer());
+        // Before anything is decided: what is counted by must be what the backend reads.
+        let traced = trace::enter(arrival.header_mut(), &snapshot.trace, is_trusted, &self.ids)?;
+        if snapshot.counts_ids {
+            traced.put_on(arrival.header_mut(), &snapshot.trace)?;
+        }
+        arrival.known_by(&traced);
+        let admission = self.gateway.admit(&snapshot.policies, &mut arrival).await;
+        let notes = Notes::if_wanted(&admission, arrival.head(), &snapshot, &traced);
+        let peer = arrival.peer();
+        if admission.outcome.is_ok() {
+            send_on(session, &snapshot, &traced, &admission, peer)?;
+        }
+        Ok(Some(Judged { snapshot, traced, admission, notes, afterwards: Afterwards::KeepAlive }))
+    }
+
     /// Answers a request of a route without a backend.
     async fn answer_itself(
         &self,
@@ -444,17 +439,17 @@ impl Edge {
     /// Tells of a request that is over.
     fn tell(&self, session: &Session, notes: &Notes, ctx: &Context) {
         let Some(snapshot) = &ctx.snapshot else { return };
-        notes.close(session, snapshot, ctx, self.gateway.clock(), |account| {
-            if snapshot.access_lines.want(account.status) {
-                self.access.note(account);
-            }
-            #[cfg(feature = "otlp")]
-            if let (Some(spans), Some(_), Some(traced)) = (&self.spans, snapshot.trace.sampler, &ctx.traced)
-                && let Some(placed) = Notes::placed(traced, self.ids.span())
-            {
-                spans.note(account, placed);
-            }
-        });
+        let by_pingora = || {
+            let status = session.response_written()?.status;
+            Some(Told { status, body_bytes: session.body_bytes_sent() })
+        };
+        let end = Ending {
+            told: ctx.told.or_else(by_pingora),
+            headers: &session.req_header().headers,
+            asked_at: ctx.asked.as_ref().map(|asked| asked.at),
+            traced: ctx.traced.as_ref(),
+        };
+        self.teller.tell(notes, snapshot, &end);
     }
 
     async fn settle(&self, outcome: Outcome, ctx: &mut Context) {
@@ -464,32 +459,31 @@ impl Edge {
     }
 }
 
-/// Makes of a client's request the one that backends get.
+/// Makes of a client's request the one that backends get, if it goes to one.
 fn send_on(
     session: &mut Session,
     snapshot: &Snapshot,
     traced: &Traced,
-    (route, path): (RouteIndex, &str),
-    origin: &Origin<'_>,
+    admission: &Admission,
+    peer: IpAddr,
 ) -> pingora::Result<()> {
-    if !snapshot.counts_ids && origin.chain == Chain::ToBeSet {
+    let rules = &snapshot.policies.rules;
+    let (Some(path), Some(route)) = (&admission.path, admission.route.map(|index| rules.route(index))) else {
+        return Err(Error::explain(ErrorType::InternalError, "a permit without a path and a route"));
+    };
+    if !snapshot.counts_ids {
         traced.put_on(session.req_header_mut(), &snapshot.trace)?;
     }
-    forward::rewrite(session.req_header_mut(), path, origin)?;
-    if snapshot.policies.rules.route(route).failure().is_some_and(|rule| !rule.members.is_empty()) {
-        // The answer is read, and what is compressed would not be.
-        session.req_header_mut().remove_header(&ACCEPT_ENCODING);
-    }
-    tell_scheme(session)
-}
-
-/// Tells the backend that the client came by TLS, unless a trusted proxy told what came to it.
-fn tell_scheme(session: &mut Session) -> pingora::Result<()> {
-    let is_tls = wire::entrance_of(session).is_some_and(|entrance| entrance.tls.is_some());
-    if is_tls && !session.req_header().headers.contains_key(X_FORWARDED_PROTO) {
-        session.req_header_mut().insert_header(X_FORWARDED_PROTO, HeaderValue::from_static("https"))?;
-    }
-    Ok(())
+    let origin = Origin {
+        peer,
+        peer_is_trusted: admission.client.peer_is_trusted,
+        user_header: snapshot.policies.users.trusted_header(),
+        overrides: route.override_headers(),
+        scheme: wire::entrance_of(session).map_or(Scheme::Http, Entrance::scheme),
+        // What is compressed could not be read.
+        reads_answer: route.failure().is_some_and(|rule| !rule.members.is_empty()),
+    };
+    forward::rewrite(session.req_header_mut(), path.as_str(), &origin)
 }
 
 #[cfg(test)]

@@ -1,24 +1,27 @@
 //! What is remembered of a request on its way, where somebody wants to hear of it once it is over.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
 use http::header::USER_AGENT;
-use pingora::proxy::Session;
+use http::{HeaderMap, Method};
 
 use super::Snapshot;
-use super::context::Context;
+use super::respond::Told;
+#[cfg(feature = "otlp")]
+use super::trace::Ids;
 use super::trace::Traced;
 use crate::clock::{Clock, Stopwatch};
 use crate::decision::route::RouteIndex;
 use crate::decision::time::Timestamp;
+use crate::decision::trace::Sampled;
 #[cfg(feature = "otlp")]
-use crate::decision::trace::{Sampled, SpanId};
+use crate::decision::trace::SpanId;
 use crate::gateway::{Admission, Head};
 #[cfg(feature = "otlp")]
-use crate::telemetry::otlp::Placed;
-use crate::telemetry::{Account, Verdict};
+use crate::telemetry::otlp::{Placed, Spans};
+use crate::telemetry::{AccessLines, AccessLog, Account, Verdict};
 
 /// Boxed in the context, and made only where lines or spans are asked for.
 pub(super) struct Notes {
@@ -40,7 +43,19 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    pub(super) fn of(admission: &Admission, head: Head<'_>, snapshot: &Snapshot) -> Notes {
+    /// Where somebody will want to hear of a request.
+    pub(super) fn if_wanted(
+        admission: &Admission,
+        head: Head<'_>,
+        snapshot: &Snapshot,
+        traced: &Traced,
+    ) -> Option<Box<Notes>> {
+        let is_picked = snapshot.trace.sampler.is_some() && traced.own.sampled == Sampled::Yes;
+        let is_wanted = snapshot.access_lines != AccessLines::Off || is_picked;
+        is_wanted.then(|| Box::new(Notes::of(admission, head, snapshot)))
+    }
+
+    fn of(admission: &Admission, head: Head<'_>, snapshot: &Snapshot) -> Notes {
         let timing = admission.timing;
         let host = head.host();
         Notes {
@@ -62,46 +77,78 @@ impl Notes {
 
     /// Where its spans belong, if they are wanted; `span` is a new id.
     #[cfg(feature = "otlp")]
-    pub(super) fn placed(traced: &Traced, span: SpanId) -> Option<Placed> {
+    fn placed(traced: &Traced, span: SpanId) -> Option<Placed> {
         let (own, parent) = (traced.own, traced.parent);
         (own.sampled == Sampled::Yes).then_some(Placed { span, parent, told: own })
     }
 
     /// Tells `tell` all of it.
-    pub(super) fn close(
+    fn close(
         &self,
-        session: &Session,
+        end: &Ending<'_>,
         snapshot: &Snapshot,
-        ctx: &Context,
-        clock: &Clock,
+        watch: Stopwatch,
         tell: impl FnOnce(&Account<'_>),
     ) {
-        let trace = ctx.traced.as_ref().and_then(Traced::known).map(|trace| trace.text());
-        let asked_at = ctx.asked.as_ref().map(|asked| asked.at);
-        let by_pingora = || session.response_written().map(|answer| answer.status);
-        let status = ctx.told.map_or_else(by_pingora, |told| Some(told.status));
-        let body_bytes = ctx.told.map_or_else(|| session.body_bytes_sent(), |told| told.body_bytes);
+        let trace = end.traced.and_then(Traced::known).map(|trace| trace.text());
         let routes = snapshot.policies.rules.routes();
         tell(&Account {
             at: self.at,
             method: self.method.as_str(),
             path: &self.path,
             host: self.host.as_deref(),
-            status: status.map(|status| status.as_u16()),
-            bytes_out: body_bytes as u64,
+            status: end.told.map(|told| told.status.as_u16()),
+            bytes_out: end.told.map_or(0, |told| told.body_bytes as u64),
             route: self.route.and_then(|index| routes.get(index.0)).map_or("-", |route| route.name()),
             verdict: self.verdict,
             keys: &self.keys,
             client: self.client,
-            user_agent: session.req_header().headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
-            request_id: ctx.request_id(),
+            user_agent: end.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()),
+            request_id: end.traced.and_then(Traced::request_id),
             trace_id: trace.as_ref().and_then(|trace| std::str::from_utf8(trace).ok()),
-            total: self.watch.until(clock.stopwatch()),
+            total: self.watch.until(watch),
             decision: self.decision,
             body_wait: self.body_wait,
-            backend: asked_at.zip(self.answered_at).map(|(asked, answered)| asked.until(answered)),
+            backend: end.asked_at.zip(self.answered_at).map(|(asked, answered)| asked.until(answered)),
             server: self.server,
-            asked: asked_at.map(|asked| self.watch.until(asked)),
+            asked: end.asked_at.map(|asked| self.watch.until(asked)),
+        });
+    }
+}
+
+/// How a request ended.
+pub(super) struct Ending<'a> {
+    /// What the client was told, if anything.
+    pub(super) told: Option<Told>,
+    pub(super) headers: &'a HeaderMap,
+    /// When the server had it that was asked last.
+    pub(super) asked_at: Option<Stopwatch>,
+    pub(super) traced: Option<&'a Traced>,
+}
+
+/// Tells of requests that are over, one by one, where somebody wants to hear of them.
+#[derive(Clone)]
+pub(super) struct Teller {
+    pub(super) clock: Clock,
+    pub(super) access: Arc<AccessLog>,
+    #[cfg(feature = "otlp")]
+    pub(super) ids: Arc<Ids>,
+    #[cfg(feature = "otlp")]
+    pub(super) spans: Option<Spans>,
+}
+
+impl Teller {
+    pub(super) fn tell(&self, notes: &Notes, snapshot: &Snapshot, end: &Ending<'_>) {
+        notes.close(end, snapshot, self.clock.stopwatch(), |account| {
+            if snapshot.access_lines.want(account.status) {
+                self.access.note(account);
+            }
+            #[cfg(feature = "otlp")]
+            if let (Some(spans), Some(_), Some(traced)) = (&self.spans, snapshot.trace.sampler, end.traced)
+                && let Some(placed) = Notes::placed(traced, self.ids.span())
+            {
+                spans.note(account, placed);
+            }
         });
     }
 }

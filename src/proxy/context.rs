@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use super::account::Notes;
 use super::activity::Underway;
+use super::own::Afterwards;
 use super::respond::{Terms, Told};
 use super::trace::Traced;
 use super::upstream::Server;
@@ -29,7 +30,7 @@ use crate::decision::headers::Quota;
 use crate::decision::policy::Target;
 use crate::decision::route::RouteIndex;
 use crate::decision::verdict::Permit;
-use crate::gateway::{AnswerWatch, Attempt};
+use crate::gateway::{Admission, AnswerWatch, Attempt};
 
 /// Pingora moves it about: what few requests need is boxed.
 #[derive(Default)]
@@ -48,6 +49,15 @@ pub struct Context {
     pub(super) notes: Option<Box<Notes>>,
     pub(super) traced: Option<Traced>,
     pub(super) told: Option<Told>,
+}
+
+/// A request that was decided before Pingora read it.
+pub(super) struct Judged {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) traced: Traced,
+    pub(super) admission: Admission,
+    pub(super) notes: Option<Box<Notes>>,
+    pub(super) afterwards: Afterwards,
 }
 
 /// Where an admitted request goes, and by what right.

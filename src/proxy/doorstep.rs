@@ -1,167 +1,231 @@
-//! Refuses those who were refused just before, without a request of Pingora's.
+//! Decides requests that come whole, before Pingora reads them.
 //!
-//! Who hammers on a limit does so on one connection, and each of its requests would cost a future of 13 KB, two maps of
-//! headers and an answer made of a third. Here they cost a look at what came and the answer's text. Nothing is admitted
-//! here: whoever is not refused goes on to Pingora as if nobody had looked, and so does every request that is in any
-//! way more than a head and its whole body.
+//! Nearly every request is there to its end when its first byte is. It is decided here: who is refused has his answer,
+//! for the price of its text; who is admitted to a backend nearby is carried there. What is left to Pingora is whatever
+//! takes more than that. It goes by the same rules there, and what was decided here is not decided again.
 
-use std::future::poll_fn;
-use std::io;
-use std::net::IpAddr;
-use std::pin::Pin;
+mod caller;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use http::HeaderValue;
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
-use memchr::memmem;
-use pingora::http::RequestHeader;
-use tokio::io::AsyncWrite as _;
+use http::StatusCode;
+use pingora::protocols::Shutdown as _;
 
+use self::caller::Caller;
+use super::account::{Ending, Notes, Teller};
+use super::context::Judged;
+use super::courier::{Carried, Deadline, Errand};
 use super::farewell::Farewell;
-use super::head::split_field;
-use super::request::spell_method;
-use super::respond::{self, Terms};
-use super::trace::{self, Ids, Traced};
-use super::wire::Wire;
-use super::{BODY_MAX, Snapshot};
-use crate::gateway::{BodyUnread, Exchange, Gateway, Head};
+use super::forward::{self, Origin};
+use super::own::Afterwards;
+use super::respond::{Asking, BackendFailure, Terms, Told};
+use super::trace::{self, Ids};
+use super::wire::{Connection, Wire};
+use super::{Snapshot, Upstream};
+use crate::decision::policy::{Route, Target};
+use crate::decision::route::RouteIndex;
+use crate::decision::verdict::Permit;
+use crate::gateway::{Admission, Exchange as _, Gateway};
 
-const HEAD_END: &[u8] = b"\r\n\r\n";
-
-/// What all connections are refused by.
+/// What all connections are served by.
 #[derive(Clone)]
 pub(super) struct Doorstep {
     pub(super) gateway: Arc<Gateway>,
     pub(super) live: Arc<ArcSwap<Snapshot>>,
     pub(super) ids: Arc<Ids>,
     pub(super) farewell: Farewell,
+    pub(super) teller: Teller,
 }
 
-/// A request that is there to its end.
-struct Caller {
-    header: RequestHeader,
-    body: Bytes,
-    peer: IpAddr,
-    client_cert: Option<Arc<str>>,
-    traced: Option<Traced>,
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attended {
+    /// It has its answer, and the connection goes on.
+    Answered,
+    /// It was the last on its connection.
+    Over,
+    /// Pingora is to read it.
+    Left,
+}
+
+/// A request on its way in, and the rules that it goes by.
+struct Call<'a> {
+    caller: Caller<'a>,
+    snapshot: Arc<Snapshot>,
+    connection: Arc<Connection>,
+    afterwards: Afterwards,
+}
+
+/// Where a request goes that was decided.
+enum Way<'s> {
+    /// Back, with this answer.
+    Back(Vec<u8>, Told, Afterwards),
+    /// To a server of this upstream, as this text.
+    Out { upstream: &'s Upstream, permit: &'s Permit, route: RouteIndex, text: Vec<u8> },
+    /// To Pingora, as this text.
+    On(Vec<u8>),
 }
 
 impl Doorstep {
-    /// Refuses what comes for as long as it can be refused here; what comes then is left to be read.
-    ///
-    /// # Errors
-    /// The client is gone.
-    pub(super) async fn clear(&self, wire: &mut Wire) -> io::Result<()> {
-        while wire.is_refusing() {
-            let Some(came) = poll_fn(|cx| wire.poll_request(cx)).await? else { return Ok(()) };
-            let underway = wire.underway();
-            match self.refusal(wire, &came).await {
-                Some(answer) => {
-                    wire.answer(answer);
-                    poll_fn(|cx| Pin::new(&mut *wire).poll_flush(cx)).await?;
-                }
-                None => {
-                    wire.put_back(came);
-                    return Ok(());
-                }
-            }
-            drop(underway);
-        }
-        Ok(())
-    }
-
-    /// The whole text of an answer to who is refused whatever else is found out.
-    async fn refusal(&self, wire: &Wire, came: &[u8]) -> Option<Vec<u8>> {
-        let snapshot = self.live.load_full();
-        let entrance = &wire.connection().entrance;
-        if self.farewell.has_begun() || entrance.redirect_port.is_some() || snapshot.tells_of_each() {
-            return None;
-        }
-        let mut caller = Caller::of(wire, came)?;
-        let rules = &snapshot.trace;
-        let is_trusted = snapshot.policies.rules.client.trusts(caller.peer);
-        let traced = trace::enter(&mut caller.header, rules, is_trusted, &self.ids).ok()?;
-        if snapshot.counts_ids {
-            traced.put_on(&mut caller.header, rules).ok()?;
-        }
-        caller.traced = Some(traced);
-        let refused = self.gateway.refuse_early(&snapshot.policies, &mut caller).await?;
-        let refusal = refused.outcome.err()?;
-        let terms = Terms { snapshot: &snapshot, traced: caller.traced.as_ref() };
-        let hsts = entrance.hsts.as_ref();
-        Some(respond::refusal_text(terms, &caller.header, hsts, refused.route, &refusal, refused.decided_at))
-    }
-}
-
-impl Caller {
-    /// None: something about it is Pingora's to know.
-    fn of(wire: &Wire, came: &[u8]) -> Option<Caller> {
-        let (head, body) = came.split_at(memmem::find(came, HEAD_END)? + HEAD_END.len());
-        let mut lines = head.strip_suffix(HEAD_END)?.split(|byte| *byte == b'\n');
-        let header = header_of(&mut lines)?;
-        let length = match header.headers.get(CONTENT_LENGTH) {
-            Some(length) => length.to_str().ok()?.parse().ok()?,
-            None => 0,
+    /// Sees to a request that came whole. `deadline` is of the connection.
+    pub(super) async fn attend(&self, wire: &mut Wire, came: Vec<u8>, deadline: &mut Deadline) -> Attended {
+        let _underway = wire.underway();
+        let Some(mut call) = self.hear(wire, &came) else {
+            wire.put_back(came);
+            return Attended::Left;
         };
-        if body.len() != length || length > BODY_MAX {
+        let mut admission = self.gateway.admit(&call.snapshot.policies, &mut call.caller).await;
+        let attempt = admission.attempt.take();
+        let (head, traced) = (call.caller.head(), &call.caller.traced);
+        let mut notes = Notes::if_wanted(&admission, head, &call.snapshot, traced);
+        let mut carried = Carried::default();
+        let afterwards = match self.way(&call, &admission, &came) {
+            Way::Back(text, told, afterwards) => send_back(wire, &text, told, afterwards, &mut carried).await,
+            Way::Out { upstream, permit, route, text } => {
+                let errand = Errand {
+                    gateway: &self.gateway,
+                    farewell: &self.farewell,
+                    upstream,
+                    asking: call.asking(),
+                    route,
+                    permit,
+                    client: &admission.client,
+                    request: &text,
+                    is_repeatable: call.caller.is_repeatable(),
+                    failure: call.snapshot.policies.rules.route(route).failure(),
+                    attempt,
+                };
+                errand.run(wire, deadline, &mut carried).await
+            }
+            Way::On(text) => {
+                admission.attempt = attempt;
+                let Call { caller: Caller { traced, .. }, snapshot, afterwards, .. } = call;
+                wire.hand_over(text, Judged { snapshot, traced, admission, notes, afterwards });
+                return Attended::Left;
+            }
+        };
+        if let Some(notes) = &mut notes {
+            self.tell(notes, &call, &carried);
+        }
+        match afterwards {
+            Afterwards::KeepAlive => Attended::Answered,
+            Afterwards::Close => {
+                wire.shutdown().await;
+                Attended::Over
+            }
+        }
+    }
+
+    /// Takes in a request, if it is one of those that are seen to here.
+    fn hear<'a>(&self, wire: &Wire, came: &'a [u8]) -> Option<Call<'a>> {
+        let connection = wire.connection();
+        if connection.entrance.redirect_port.is_some() {
             return None;
         }
-        let client_cert = wire.connection().client_cert.clone();
-        Some(Caller {
-            header,
-            body: Bytes::copy_from_slice(body),
-            peer: wire.peer(),
-            client_cert,
-            traced: None,
-        })
+        let snapshot = self.live.load_full();
+        let is_trusted = snapshot.policies.rules.client.trusts(wire.peer());
+        let caller = Caller::of(wire, came, |header| {
+            // Before anything is decided: what is counted by must be what the backend reads.
+            let traced = trace::enter(header, &snapshot.trace, is_trusted, &self.ids)?;
+            if snapshot.counts_ids {
+                traced.put_on(header, &snapshot.trace)?;
+            }
+            Ok(traced)
+        })?;
+        let afterwards = if self.farewell.has_begun() { Afterwards::Close } else { caller.afterwards };
+        Some(Call { caller, snapshot, connection, afterwards })
     }
-}
 
-/// The head of these lines, which were found sound; none where it says more than what is asked for.
-fn header_of<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> Option<RequestHeader> {
-    let mut parts = lines.next()?.strip_suffix(b"\r")?.split(|byte| *byte == b' ');
-    let (method, target, version) = (parts.next()?, parts.next()?, parts.next()?);
-    if version != b"HTTP/1.1" || !target.starts_with(b"/") || target.contains(&b'#') || parts.next().is_some()
-    {
-        return None;
-    }
-    let mut header = RequestHeader::build_no_case(method, target, Some(12)).ok()?;
-    for line in lines {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let (name, value) = split_field(line).ok()?;
-        let name = http::HeaderName::from_bytes(name).ok()?;
-        header.append_header(name, HeaderValue::from_bytes(value).ok()?).ok()?;
-    }
-    let says_more = [CONNECTION, EXPECT, TRANSFER_ENCODING, UPGRADE];
-    if says_more.iter().any(|name| header.headers.contains_key(name)) {
-        return None;
-    }
-    spell_method(&mut header);
-    Some(header)
-}
-
-impl Exchange for Caller {
-    fn head(&self) -> Head<'_> {
-        Head {
-            method: &self.header.method,
-            path: self.header.uri.path(),
-            query: self.header.uri.query().unwrap_or_default(),
-            authority: None,
-            headers: &self.header.headers,
-            peer: self.peer,
-            client_cert: self.client_cert.as_deref(),
-            request_id: self.traced.as_ref().and_then(Traced::request_id),
-            trace: self.traced.as_ref().and_then(Traced::known),
+    /// What follows from what was decided.
+    fn way<'s>(&self, call: &'s Call<'_>, admission: &'s Admission, came: &[u8]) -> Way<'s> {
+        let asking = call.asking();
+        let rules = &call.snapshot.policies.rules;
+        let permit = match &admission.outcome {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                let (text, told) = asking.refusal(admission.route, refusal, admission.decided_at);
+                return Way::Back(text, told, asking.afterwards);
+            }
+        };
+        let (true, Some(path), Some(index)) = (self.farewell.decides(), &admission.path, admission.route)
+        else {
+            // It took so long that the counters went to another process before they counted it.
+            let asking = Asking { afterwards: Afterwards::Close, ..asking };
+            let late = BackendFailure { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None };
+            let (text, told) = asking.failure(None, &late, admission.decided_at);
+            return Way::Back(text, told, Afterwards::Close);
+        };
+        let route = rules.route(index);
+        let upstream = match route.target() {
+            Target::Upstream(upstream) => call.snapshot.upstreams.get(upstream.0),
+            Target::Otp(_) => None,
+        };
+        // The gateway's own routes read the request as it came.
+        let Some(upstream) = upstream else { return Way::On(came.to_vec()) };
+        let text = call.text(path.as_str(), admission, route);
+        let tells_in_body = route.failure().is_some_and(|rule| !rule.members.is_empty());
+        match upstream.is_direct() && !tells_in_body {
+            true => Way::Out { upstream, permit, route: index, text },
+            false => Way::On(text),
         }
     }
 
-    fn has_body(&mut self) -> bool {
-        !self.body.is_empty()
+    fn tell(&self, notes: &mut Notes, call: &Call<'_>, carried: &Carried) {
+        (notes.server, notes.answered_at) = (carried.server, carried.answered_at);
+        let end = Ending {
+            told: carried.told,
+            headers: &call.caller.header.headers,
+            asked_at: carried.asked_at,
+            traced: Some(&call.caller.traced),
+        };
+        self.teller.tell(notes, &call.snapshot, &end);
+    }
+}
+
+impl Call<'_> {
+    fn asking(&self) -> Asking<'_> {
+        Asking {
+            terms: Terms { snapshot: &self.snapshot, traced: Some(&self.caller.traced) },
+            request: &self.caller.header,
+            hsts: self.connection.entrance.hsts.as_ref(),
+            afterwards: self.afterwards,
+        }
     }
 
-    async fn read_body(&mut self) -> Result<Bytes, BodyUnread> {
-        Ok(self.body.clone())
+    /// The request as backends get it.
+    fn text(&self, path: &str, admission: &Admission, route: &Route) -> Vec<u8> {
+        let snapshot = &self.snapshot;
+        let origin = Origin {
+            peer: self.caller.peer,
+            peer_is_trusted: admission.client.peer_is_trusted,
+            user_header: snapshot.policies.users.trusted_header(),
+            overrides: route.override_headers(),
+            scheme: self.connection.entrance.scheme(),
+            reads_answer: route.failure().is_some_and(|rule| !rule.members.is_empty()),
+        };
+        let (caller, rules) = (&self.caller, &snapshot.trace);
+        let mut text = forward::head_text(&caller.sent(), path, &origin, &caller.traced, rules);
+        text.extend_from_slice(caller.body);
+        text
+    }
+}
+
+async fn send_back(
+    wire: &mut Wire,
+    text: &[u8],
+    told: Told,
+    afterwards: Afterwards,
+    carried: &mut Carried,
+) -> Afterwards {
+    match wire.send(text).await {
+        Ok(()) => {
+            carried.told = Some(told);
+            afterwards
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a client left before its answer");
+            Afterwards::Close
+        }
     }
 }

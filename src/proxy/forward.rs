@@ -3,19 +3,27 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING,
-    UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use smallvec::SmallVec;
 
+use super::own::{LINE_END, push_field};
+use super::respond::is_quota;
+use super::trace::Traced;
 use crate::decision::policy::OverrideHeaders;
+use crate::decision::trace::TraceRules;
 
 /// As backends are told it.
-pub(super) const X_FORWARDED_FOR_SPELT: &str = "X-Forwarded-For";
+const X_FORWARDED_FOR_SPELT: &str = "X-Forwarded-For";
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
+/// As many bytes as nearly all fields of ours take together, and the request line around its target.
+const OURS_BYTES: usize = 256;
 
 /// Who asks, and what may be believed of what they say.
 pub(super) struct Origin<'a> {
@@ -24,15 +32,16 @@ pub(super) struct Origin<'a> {
     /// A header that trusted proxies alone may set.
     pub(super) user_header: Option<&'a HeaderName>,
     pub(super) overrides: OverrideHeaders,
-    pub(super) chain: Chain,
+    pub(super) scheme: Scheme,
+    /// The answer is read, and what is compressed would not be.
+    pub(super) reads_answer: bool,
 }
 
-/// `X-Forwarded-For` of a request.
+/// How the client came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chain {
-    /// As it is to be: no hop but the peer is known.
-    Announced,
-    ToBeSet,
+pub(super) enum Scheme {
+    Http,
+    Https,
 }
 
 /// Headers by which a client could change the method or path that a backend sees.
@@ -59,14 +68,64 @@ pub(super) fn rewrite(request: &mut RequestHeader, path: &str, origin: &Origin<'
     set_headers(request, origin)
 }
 
+/// The lines of a head as the client sent them.
+pub(super) struct Sent<'a> {
+    pub(super) method: &'a Method,
+    pub(super) query: Option<&'a str>,
+    /// What they say; without those that are not to be believed.
+    pub(super) headers: &'a HeaderMap,
+    /// Each with its name, and without its end.
+    pub(super) lines: &'a [(HeaderName, &'a [u8])],
+}
+
+/// The head of the same request as text: one that [`rewrite`] would make, in the client's own spelling. It is not made
+/// of the map, for a map knows nothing of spelling, and costs more to write than lines do to copy.
+pub(super) fn head_text(
+    sent: &Sent<'_>,
+    path: &str,
+    origin: &Origin<'_>,
+    traced: &Traced,
+    rules: &TraceRules,
+) -> Vec<u8> {
+    let lines: usize = sent.lines.iter().map(|(_, line)| line.len() + LINE_END.len()).sum();
+    let mut text = Vec::with_capacity(lines + path.len() + sent.query.map_or(0, str::len) + OURS_BYTES);
+    text.extend_from_slice(sent.method.as_str().as_bytes());
+    text.push(b' ');
+    text.extend_from_slice(path.as_bytes());
+    if let Some(query) = sent.query {
+        text.push(b'?');
+        text.extend_from_slice(query.as_bytes());
+    }
+    text.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, line) in sent.lines {
+        let is_replaced = *name == X_FORWARDED_FOR || traced.stands_for(name, rules, sent.headers);
+        if is_replaced || is_hop_by_hop(name) || origin.forbids(name) || origin.hides(name) {
+            continue;
+        }
+        text.extend_from_slice(line);
+        text.extend_from_slice(LINE_END);
+    }
+    push_field(&mut text, X_FORWARDED_FOR_SPELT, &origin.chain(sent.headers));
+    traced.push_lines(rules, &mut text);
+    if origin.tells_scheme(sent.headers) {
+        push_field(&mut text, X_FORWARDED_PROTO.as_str(), HTTPS.as_bytes());
+    }
+    text.extend_from_slice(LINE_END);
+    text
+}
+
 /// Whether a field is there that concerns this connection alone (RFC 9110 §7.6.1), or names one that
 /// does: exactly those that Pingora's standard policy removes or is led by.
 pub(super) fn has_hop_by_hop(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| match *name {
+    headers.keys().any(is_hop_by_hop)
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    match *name {
         CONNECTION | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION | TE | TRAILER | TRANSFER_ENCODING
         | UPGRADE => true,
         _ => matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings"),
-    })
+    }
 }
 
 /// Sets the target to the path in its normal form and the query as the gateway read it.
@@ -110,11 +169,6 @@ fn is_disguise(name: &str) -> bool {
     )
 }
 
-/// Fields that the gateway writes into answers: of a request, nobody but a client who pretends has any.
-fn is_quota(name: &str) -> bool {
-    name.starts_with("x-ratelimit-") || name.starts_with("ratelimit")
-}
-
 /// Removes what a client must not say and adds what the gateway knows.
 fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Result<()> {
     settle_length(request)?;
@@ -123,25 +177,20 @@ fn set_headers(request: &mut RequestHeader, origin: &Origin<'_>) -> pingora::Res
     for name in unwelcome {
         request.remove_header(&name);
     }
-    match origin.chain {
-        Chain::Announced => return Ok(()),
-        Chain::ToBeSet => {}
+    let chain = HeaderValue::from_bytes(&origin.chain(&request.headers));
+    let chain = chain.map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?;
+    request.insert_header(X_FORWARDED_FOR_SPELT, chain)?;
+    if origin.reads_answer {
+        request.remove_header(&ACCEPT_ENCODING);
     }
-    let mut chain: SmallVec<[u8; 64]> = SmallVec::new();
-    if origin.peer_is_trusted {
-        let lines = request.headers.get_all(X_FORWARDED_FOR).iter();
-        for line in lines.filter(|line| line.to_str().is_ok()) {
-            chain.extend_from_slice(line.as_bytes());
-            chain.extend_from_slice(b", ");
-        }
+    if origin.tells_scheme(&request.headers) {
+        request.insert_header(X_FORWARDED_PROTO, HTTPS)?;
     }
-    push_address(&mut chain, origin.peer);
-    let chain = HeaderValue::from_bytes(&chain).map_err(|_| Error::new(ErrorType::InvalidHTTPHeader))?;
-    request.insert_header(X_FORWARDED_FOR_SPELT, chain)
+    Ok(())
 }
 
 /// Writes an address. Nearly all are IPv4, and the formatter takes ten times as long for them.
-pub(super) fn push_address(text: &mut SmallVec<[u8; 64]>, address: IpAddr) {
+fn push_address(text: &mut SmallVec<[u8; 64]>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {
             let [first, rest @ ..] = v4.octets();
@@ -171,6 +220,33 @@ fn settle_length(request: &mut RequestHeader) -> pingora::Result<()> {
 }
 
 impl Origin<'_> {
+    /// `X-Forwarded-For`: what a trusted proxy says, and who came.
+    fn chain(&self, headers: &HeaderMap) -> SmallVec<[u8; 64]> {
+        let mut chain: SmallVec<[u8; 64]> = SmallVec::new();
+        if self.peer_is_trusted {
+            let lines = headers.get_all(X_FORWARDED_FOR).iter();
+            for line in lines.filter(|line| line.to_str().is_ok()) {
+                chain.extend_from_slice(line.as_bytes());
+                chain.extend_from_slice(b", ");
+            }
+        }
+        push_address(&mut chain, self.peer);
+        chain
+    }
+
+    /// Whether the backend is told that the client came by TLS: unless a trusted proxy told what came to it.
+    fn tells_scheme(&self, headers: &HeaderMap) -> bool {
+        match self.scheme {
+            Scheme::Http => false,
+            Scheme::Https => !(self.peer_is_trusted && headers.contains_key(X_FORWARDED_PROTO)),
+        }
+    }
+
+    /// What the backend is better not told.
+    fn hides(&self, name: &HeaderName) -> bool {
+        self.reads_answer && *name == ACCEPT_ENCODING
+    }
+
     fn forbids(&self, name: &HeaderName) -> bool {
         let text = name.as_str();
         // To some backends a name with an underscore is the one with a hyphen (CGI).
@@ -185,6 +261,7 @@ impl Origin<'_> {
             }
             None => !self.peer_is_trusted && (is_disguise(text) || self.user_header == Some(name)),
         };
+        // Fields that the gateway writes into answers: of a request, nobody but a client who pretends has any.
         is_quota(hyphenated.as_deref().unwrap_or(text))
             || (self.overrides == OverrideHeaders::Stripped && overrides())
             || poses()

@@ -12,13 +12,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 use tokio::time::Sleep;
 
 use super::activity::Activity;
-use super::head::{Body, Fault, HeadCheck, Letters, Passed, Whole};
-use super::herald::{Announced, Announcer};
+use super::head::{Body, Fault, HeadCheck, Passed, Whole};
 use crate::decision::listener::ClientLimits;
 use crate::telemetry::EdgeMetrics;
 
@@ -27,8 +25,6 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 /// What a request may take to be looked at whole, bytes.
 const REQUEST_BYTES: usize = 4096;
-/// What a head ends with, bytes.
-const EMPTY_LINE: usize = 2;
 
 /// What a connection may let in next.
 pub(super) struct Gate {
@@ -42,13 +38,6 @@ pub(super) struct Gate {
     limits: ClientLimits,
     activity: Arc<Activity>,
     metrics: EdgeMetrics,
-    /// A head that has just been let in, all at once.
-    entered: Option<Entered>,
-    announcer: Option<Announcer>,
-    /// The request that was let in last, until somebody asks.
-    announced: Mutex<Option<Announced>>,
-    /// The last answer was ours: the next will be, more often than not, and who is refused needs no fields.
-    is_refusing: bool,
 }
 
 enum Stage {
@@ -63,20 +52,6 @@ enum Stage {
     /// connection over it, or passes it on after a change of protocol.
     Behind,
     Refused(Refused),
-}
-
-/// Whose the answer to a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AnsweredBy {
-    Us,
-    Backend,
-}
-
-/// A head that was let in.
-struct Entered {
-    /// With its closing empty line, bytes.
-    length: usize,
-    letters: Letters,
 }
 
 /// What comes behind a head.
@@ -115,35 +90,11 @@ impl Gate {
             limits,
             activity,
             metrics,
-            entered: None,
-            announcer: None,
-            announced: Mutex::new(None),
-            is_refusing: false,
         }
-    }
-
-    /// The same, writing our fields into heads.
-    pub(super) fn announcing(self, announcer: Announcer) -> Gate {
-        Gate { announcer: Some(announcer), ..self }
-    }
-
-    /// What was written into the head of the request that was let in last.
-    pub(super) fn take_announced(&self) -> Option<Announced> {
-        self.announced.lock().take()
-    }
-
-    /// Who answers right now.
-    pub(super) fn answered_by(&mut self, who: AnsweredBy) {
-        self.is_refusing = who == AnsweredBy::Us;
     }
 
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
-    }
-
-    /// Whether the last answer was ours.
-    pub(super) fn is_refusing(&self) -> bool {
-        self.is_refusing
     }
 
     /// See [`super::wire::Wire::poll_request`].
@@ -179,7 +130,6 @@ impl Gate {
 
     /// See [`super::wire::Wire::put_back`].
     pub(super) fn put_back(&mut self, request: Vec<u8>) {
-        self.entered = None;
         self.held = request;
         let next = match std::mem::replace(&mut self.stage, Stage::Behind) {
             Stage::Body(body) => Next::Body(body),
@@ -226,12 +176,7 @@ impl Gate {
                 return Poll::Ready(Ok(()));
             }
             match self.judge(came) {
-                Ok(Course::Pass) => {
-                    if let Some(entered) = self.entered.take() {
-                        self.announce(entered, before, buf);
-                    }
-                    return Poll::Ready(Ok(()));
-                }
+                Ok(Course::Pass) => return Poll::Ready(Ok(())),
                 Ok(Course::Hold) => buf.set_filled(before),
                 Err(fault) => {
                     buf.set_filled(before);
@@ -330,7 +275,7 @@ impl Gate {
             Stage::Head(_) => self.judge_head(came),
             Stage::Body(body) => {
                 self.activity.receive(came.len());
-                if body.pass(came)? == Passed::ToTheEnd {
+                if body.pass(came)? != Passed::All {
                     self.activity.body_came();
                     self.stage = Stage::Behind;
                 }
@@ -360,7 +305,6 @@ impl Gate {
             self.activity.await_head();
             return Ok(Course::Hold);
         };
-        let entered = Entered { length: whole.length, letters: check.letters() };
         let next = next(head, whole)?;
         self.activity.head_came();
         if is_in_parts {
@@ -368,22 +312,7 @@ impl Gate {
             return Ok(Course::Hold);
         }
         self.stage = next.into();
-        self.entered = Some(entered);
         Ok(Course::Pass)
-    }
-
-    /// Writes our fields into a head that is in `buf`, from `start` on, if they fit.
-    fn announce(&mut self, entered: Entered, start: usize, buf: &mut ReadBuf<'_>) {
-        *self.announced.get_mut() = None;
-        let Some(announcer) = self.announcer.as_ref().filter(|_| !self.is_refusing) else { return };
-        let Some((lines, announced)) = announcer.announce(entered.letters) else { return };
-        let place = start + entered.length - EMPTY_LINE;
-        if buf.remaining() < lines.len() || place > buf.filled().len() {
-            return;
-        }
-        buf.put_slice(&lines);
-        buf.filled_mut()[place..].rotate_right(lines.len());
-        *self.announced.get_mut() = Some(announced);
     }
 
     fn hand_over(&mut self, buf: &mut ReadBuf<'_>) {
@@ -485,7 +414,7 @@ fn next(head: &[u8], whole: Whole) -> Result<Next, Fault> {
     let behind = head.get(whole.length..).unwrap_or_default();
     Ok(match body.pass(behind)? {
         Passed::All => Next::Body(body),
-        Passed::ToTheEnd => Next::Behind,
+        Passed::ToTheEnd { behind: _ } => Next::Behind,
     })
 }
 

@@ -11,10 +11,10 @@ mod field;
 
 use memchr::memchr;
 
-pub(super) use self::body::{Body, Passed};
+pub(super) use self::body::{Body, Passed, Trailers};
 pub(super) use self::fault::Fault;
 use self::field::Facts;
-pub(super) use self::field::{Letters, split_field};
+pub(super) use self::field::split_field;
 use crate::decision::listener::ClientLimits;
 
 /// The longest method, bytes.
@@ -73,11 +73,6 @@ impl HeadCheck {
                 (Some(_), line) => self.facts.read_field(line, head, limits)?,
             }
         }
-    }
-
-    /// What its fields begin with, once it is whole.
-    pub(super) fn letters(&self) -> Letters {
-        self.facts.letters()
     }
 
     /// Judges what is there of a line by its size and its first byte alone, so that a line that is too long is

@@ -8,8 +8,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use futures_util::FutureExt as _;
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
@@ -85,6 +86,24 @@ impl Link {
                 Some(_) | None => Ok(Protocol::Http1),
             },
         }
+    }
+}
+
+impl Link {
+    /// Ready once the other side sends no more.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let tcp = match self {
+            Link::Plain(socket) => &socket.tcp,
+            Link::Tls(stream) => &stream.get_ref().0.tcp,
+        };
+        // Without a call to the kernel: it is told with what else there is to know of the socket.
+        ready!(tcp.poll_read_ready(cx)).map_or(Poll::Ready(()), |()| {
+            match tcp.ready(Interest::READABLE).now_or_never() {
+                Some(Ok(ready)) if !ready.is_read_closed() => Poll::Pending,
+                Some(Ok(_) | Err(_)) => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        })
     }
 }
 

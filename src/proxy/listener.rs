@@ -4,8 +4,10 @@ mod entrance;
 mod opening;
 mod proxy_protocol;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +24,11 @@ use self::opening::{Opened, OpeningFault, open};
 use super::Edge;
 use super::activity::{Activity, Overdue};
 use super::caps::{Door, Seat};
-use super::doorstep::Doorstep;
+use super::courier::Deadline;
+use super::doorstep::{Attended, Doorstep};
+use super::farewell::Farewell;
 use super::gate::Gate;
 use super::h2::{self, Host};
-use super::herald::Herald;
 use super::link::{Link, Protocol};
 use super::wire::{Connection, Guard, Wire};
 use crate::decision::time::{Span, Timestamp};
@@ -49,6 +52,7 @@ pub(super) fn fault_names() -> impl Iterator<Item = &'static str> {
 pub struct Listeners {
     proxy: Arc<HttpProxy<Edge>>,
     stop: watch::Sender<bool>,
+    farewell: Farewell,
     /// Ends what has not got as far as HTTP.
     cut: watch::Sender<bool>,
     /// Every connection holds a sender: the channel closes with the last of them.
@@ -63,7 +67,6 @@ struct Shared {
     stop: watch::Receiver<bool>,
     cut: watch::Receiver<bool>,
     is_open: mpsc::Sender<()>,
-    herald: Herald,
     doorstep: Doorstep,
 }
 
@@ -76,23 +79,24 @@ impl Listeners {
         entrances: &Arc<Entrances>,
     ) -> Listeners {
         let doors: Vec<Arc<Door>> = listeners.iter().map(|_| edge.door()).collect();
-        let (herald, doorstep) = (edge.herald(), edge.doorstep());
+        let (doorstep, farewell) = (edge.doorstep(), edge.farewell());
         let proxy = Arc::new(edge.into_proxy(conf));
         let (stop, stopped) = watch::channel(false);
         let (cut, is_cut) = watch::channel(false);
         let (is_open, all_closed) = mpsc::channel(1);
         for (index, (listener, door)) in listeners.into_iter().zip(doors).enumerate() {
             let (stop, cut, is_open) = (stopped.clone(), is_cut.clone(), is_open.clone());
-            let (herald, doorstep) = (herald.clone(), doorstep.clone());
-            let shared = Shared { proxy: Arc::clone(&proxy), door, stop, cut, is_open, herald, doorstep };
+            let (proxy, doorstep) = (Arc::clone(&proxy), doorstep.clone());
+            let shared = Shared { proxy, door, stop, cut, is_open, doorstep };
             tokio::spawn(accept_all(listener, Arc::clone(entrances), index, shared));
         }
-        Listeners { proxy, stop, cut, all_closed }
+        Listeners { proxy, stop, farewell, cut, all_closed }
     }
 
     /// Stops accepting; from here on each answer is the last on its connection. Those without a request are closed
     /// once `linger` is over: who has just been accepted, or answered, may be about to ask.
     pub async fn close(&mut self, linger: Duration) {
+        self.farewell.begin();
         // Without receivers nothing is left to stop.
         let _ = self.stop.send(true);
         // Late or not, the others are closed now.
@@ -215,7 +219,7 @@ fn refuse(peer: SocketAddr, fault: &OpeningFault, door: &Door) {
 
 /// Speaks HTTP on a connection, until it ends or its client has been too slow.
 async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
-    let Shared { proxy, door, stop, cut, is_open, herald, doorstep } = shared;
+    let Shared { proxy, door, stop, cut, is_open, doorstep } = shared;
     let Opened { link, peer, client_cert } = opened;
     let limits = entrance.limits;
     let activity = Arc::new(Activity::default());
@@ -225,7 +229,7 @@ async fn converse(opened: Opened, entrance: Arc<Entrance>, shared: Shared) {
     let mut requests = tokio::spawn(async move {
         // Held until the last answer was written, so that a drain waits for it.
         let _is_open = is_open;
-        speak(link, peer, connection, host, (herald, doorstep)).await;
+        speak(link, peer, connection, host, doorstep).await;
     });
     let overdue = tokio::select! {
         biased;
@@ -254,14 +258,13 @@ async fn speak(
     peer: SocketAddr,
     connection: Arc<Connection>,
     mut host: Host<HttpProxy<Edge>>,
-    (herald, doorstep): (Herald, Doorstep),
+    doorstep: Doorstep,
 ) {
     let Some(protocol) = protocol_of(&mut link, &connection, &mut host.cut).await else { return };
     match protocol {
         Protocol::Http1 => {
             let gate =
                 Gate::new(connection.entrance.limits, Arc::clone(&host.activity), host.metrics.clone());
-            let gate = gate.announcing(herald.of_peer(peer.ip()));
             let wire = Wire::new(link, Guard::Http1(Box::new(gate)), peer, connection);
             serve_http1(Box::new(wire), host, &doorstep).await;
         }
@@ -269,20 +272,31 @@ async fn speak(
     }
 }
 
-/// Serves the requests of a connection one after the other, as Pingora's own loop does, but for those that are refused
+/// Serves the requests of a connection one after the other, as Pingora's own loop does, but for those that are seen to
 /// on the doorstep.
 async fn serve_http1(mut wire: Box<Wire>, host: Host<HttpProxy<Edge>>, doorstep: &Doorstep) {
     let Host { proxy, stop, mut cut, metrics: _, activity: _ } = host;
     let mut settings = None;
+    let mut deadline = Deadline::default();
+    let mut is_cut = pin!(cut.wait_for(|cut| *cut));
     loop {
-        let cleared = tokio::select! {
+        let came = tokio::select! {
             biased;
-            cleared = doorstep.clear(&mut wire) => cleared,
-            _ = cut.wait_for(|cut| *cut) => return,
+            came = poll_fn(|cx| wire.poll_request(cx)) => came,
+            _ = &mut is_cut => return,
         };
-        if let Err(error) = cleared {
-            tracing::debug!(%error, "a client left that was refused");
-            return;
+        let attended = match came {
+            Ok(Some(came)) => doorstep.attend(&mut wire, came, &mut deadline).await,
+            Ok(None) => Attended::Left,
+            Err(error) => {
+                tracing::debug!(%error, "a client left");
+                return;
+            }
+        };
+        match attended {
+            Attended::Answered => continue,
+            Attended::Over => return,
+            Attended::Left => {}
         }
         let mut session = ServerSession::new_http1(wire);
         match settings.take() {

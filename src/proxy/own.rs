@@ -13,7 +13,7 @@ use pingora::proxy::Session;
 use super::wire;
 use crate::decision::headers::LimitHeader;
 
-const LINE_END: &[u8] = b"\r\n";
+pub(super) const LINE_END: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// As many bytes as nearly all fields of ours take together, and with an answer around them.
 const FIELDS_BYTES: usize = 384;
@@ -39,6 +39,16 @@ pub(super) enum Said {
 pub(super) enum Afterwards {
     KeepAlive,
     Close,
+}
+
+impl Afterwards {
+    /// The field that tells it.
+    pub(super) fn line(self) -> &'static [u8] {
+        match self {
+            Afterwards::KeepAlive => b"connection: keep-alive\r\n",
+            Afterwards::Close => b"connection: close\r\n",
+        }
+    }
 }
 
 impl Fields {
@@ -124,11 +134,7 @@ pub(super) fn answer(status: StatusCode, fields: &[u8], body: &[u8], afterwards:
     text.extend_from_slice(LINE_END);
     text.extend_from_slice(fields);
     push_field(&mut text, "date", get_cached_date().as_bytes());
-    let connection: &[u8] = match afterwards {
-        Afterwards::KeepAlive => b"keep-alive",
-        Afterwards::Close => b"close",
-    };
-    push_field(&mut text, "connection", connection);
+    text.extend_from_slice(afterwards.line());
     text.extend_from_slice(LINE_END);
     text.extend_from_slice(body);
     text

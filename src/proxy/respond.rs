@@ -1,13 +1,14 @@
 //! The only writer of refusals and of limit headers.
 
+mod asking;
+mod cors;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
     CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, ORIGIN, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
-    VARY,
 };
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -15,6 +16,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 
+pub(super) use self::asking::Asking;
+
+use self::cors::cors_headers;
 use super::own::{self, Afterwards, Fields, Said};
 use super::trace::Traced;
 use super::{Snapshot, wire};
@@ -33,10 +37,6 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Those of RFC 9110 and RFC 5789 that a backend may be asked by; which of them it takes, it says itself.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-/// What a page of another origin may read of a refusal, beside the id of its request.
-const EXPOSED: &str =
-    "Retry-After, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy";
-
 /// By which rules a request is answered, and what it is known by.
 #[derive(Clone, Copy)]
 pub(super) struct Terms<'a> {
@@ -69,22 +69,6 @@ pub(super) async fn refuse(
     let mut fields = Fields::for_client(session);
     let answer = worded_refusal(terms, route, refusal, now, &mut fields);
     write(session, answer, fields, Some(terms)).await
-}
-
-/// The same answer as text, to a request of HTTP/1.1 that was taken in whole, on a connection that goes on.
-pub(super) fn refusal_text(
-    terms: Terms<'_>,
-    request: &RequestHeader,
-    hsts: Option<&HeaderValue>,
-    route: Option<RouteIndex>,
-    refusal: &Refusal,
-    now: Timestamp,
-) -> Vec<u8> {
-    let mut lines = Fields::lines();
-    let answer = worded_refusal(terms, route, refusal, now, &mut lines);
-    dress(&answer, &mut lines, Some(terms), request, hsts);
-    let body = if request.method == Method::HEAD { Bytes::new() } else { answer.body };
-    own::answer(answer.status, lines.text(), &body, Afterwards::KeepAlive)
 }
 
 fn worded_refusal(
@@ -227,25 +211,47 @@ pub(super) async fn backend_failed(
 ) -> pingora::Result<Told> {
     // The connection is not used again, and the client is told so.
     session.set_keepalive(None);
+    // Pingora is to know that it was answered: it is by Pingora that the request ends.
+    let mut fields = Fields::for_pingora();
+    let answer = worded_failure(terms, quota, &failure, now, &mut fields);
+    write(session, answer, fields, terms).await
+}
+
+fn worded_failure(
+    terms: Option<Terms<'_>>,
+    quota: Option<(RouteIndex, &Quota)>,
+    failure: &BackendFailure,
+    now: Timestamp,
+    fields: &mut Fields,
+) -> Answer {
     let detail = match failure.status {
         StatusCode::GATEWAY_TIMEOUT => "The backend did not answer in time.",
         StatusCode::BAD_GATEWAY => "The backend could not be reached.",
         StatusCode::SERVICE_UNAVAILABLE => "No server of the backend is known.",
         _ => "The request could not be handled.",
     };
-    let answer = Answer::plain(failure.status, detail);
-    // Pingora is to know that it was answered: it is by Pingora that the request ends.
-    let mut fields = Fields::for_pingora();
     if let Some(retry_after) = failure.retry_after {
         fields.put_number(&RETRY_AFTER, retry_after.ceil_secs().max(1));
     }
-    if let (Some(terms), Some((route, quota))) = (terms, quota) {
-        let rules = &terms.snapshot.policies.rules;
-        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-            fields.put_quota(header, value);
-        });
+    if let (Some(terms), Some(quota)) = (terms, quota) {
+        put_quota(terms, quota, now, fields, |_| true);
     }
-    write(session, answer, fields, terms).await
+    Answer::plain(failure.status, detail)
+}
+
+fn put_quota(
+    terms: Terms<'_>,
+    (route, quota): (RouteIndex, &Quota),
+    now: Timestamp,
+    fields: &mut Fields,
+    is_missing: impl Fn(&HeaderName) -> bool,
+) {
+    let rules = &terms.snapshot.policies.rules;
+    headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
+        if is_missing(&header.name()) {
+            fields.put_quota(header, value);
+        }
+    });
 }
 
 /// Adds to the backend's answer what clients are told of their request: its id, and the limits. What the backend
@@ -257,7 +263,6 @@ pub(super) fn add_ours(
     quota: Option<(RouteIndex, &Quota)>,
     now: Timestamp,
 ) -> pingora::Result<()> {
-    let rules = &terms.snapshot.policies.rules;
     let mut fields = Fields::for_client(session);
     if let Some((name, id)) = terms.request_id() {
         if response.headers.contains_key(name) {
@@ -265,16 +270,10 @@ pub(super) fn add_ours(
         }
         fields.put(name, id);
     }
-    if let Some((route, quota)) = quota {
-        let may_say_so = response.headers.keys().any(|name| {
-            let name = name.as_str();
-            name.starts_with("x-ratelimit-") || name.starts_with("ratelimit")
-        });
-        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-            if !may_say_so || !response.headers.contains_key(header.name()) {
-                fields.put_quota(header, value);
-            }
-        });
+    if let Some(quota) = quota {
+        let may_say_so = response.headers.keys().any(|name| is_quota(name.as_str()));
+        let is_missing = |name: &HeaderName| !may_say_so || !response.headers.contains_key(name);
+        put_quota(terms, quota, now, &mut fields, is_missing);
     }
     match fields {
         Fields::Lines(lines) => {
@@ -283,6 +282,28 @@ pub(super) fn add_ours(
         }
         Fields::Map(map) => extend(response, map),
     }
+}
+
+/// The same for an answer that goes as text, and says `said` of limits by itself.
+pub(super) fn ours(
+    terms: Terms<'_>,
+    quota: Option<(RouteIndex, &Quota)>,
+    said: &[HeaderName],
+    now: Timestamp,
+) -> Fields {
+    let mut fields = Fields::lines();
+    if let Some((name, id)) = terms.request_id() {
+        fields.put(name, id);
+    }
+    if let Some(quota) = quota {
+        put_quota(terms, quota, now, &mut fields, |name| !said.contains(name));
+    }
+    fields
+}
+
+/// Whether a field tells of limits, in one of the forms that we write.
+pub(super) fn is_quota(name: &str) -> bool {
+    name.starts_with("x-ratelimit-") || name.starts_with("ratelimit")
 }
 
 /// Adds fields that are not there yet.
@@ -303,7 +324,7 @@ fn extend(response: &mut ResponseHeader, fields: HeaderMap) -> pingora::Result<(
 
 impl<'a> Terms<'a> {
     /// The id that the request goes by, and its header.
-    fn request_id(&self) -> Option<(&'a HeaderName, &'a HeaderValue)> {
+    pub(super) fn request_id(&self) -> Option<(&'a HeaderName, &'a HeaderValue)> {
         self.snapshot.trace.request_id.as_ref().zip(self.traced?.id())
     }
 }
@@ -448,38 +469,4 @@ async fn drain(session: &mut Session) -> LeftOver {
             LeftOver::Body
         }
     }
-}
-
-/// The headers by which a browser lets a page of another origin read the refusal.
-fn cors_headers(
-    cors: &Cors,
-    origin: Option<&HeaderValue>,
-    request_id: Option<&HeaderName>,
-) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-    let allowed = match (cors, origin) {
-        (Cors::Nobody, _) | (_, None) => None,
-        (Cors::Anybody, Some(_)) => Some((HeaderValue::from_static("*"), None)),
-        (Cors::Origins(origins), Some(origin)) => {
-            let credentials = (ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            origins.contains(origin).then(|| (origin.clone(), Some(credentials)))
-        }
-    };
-    let varies = match cors {
-        Cors::Origins(_) => Some((VARY, HeaderValue::from_static("Origin"))),
-        Cors::Nobody | Cors::Anybody => None,
-    };
-    let (origin, credentials) = match allowed {
-        Some((origin, credentials)) => (Some(origin), credentials),
-        None => (None, None),
-    };
-    let exposed = origin.is_some().then(|| (ACCESS_CONTROL_EXPOSE_HEADERS, exposed(request_id)));
-    let origin = origin.map(|origin| (ACCESS_CONTROL_ALLOW_ORIGIN, origin));
-    origin.into_iter().chain(credentials).chain(exposed).chain(varies)
-}
-
-/// The id is shown to whom a page's error is told: it leads to the lines about the request.
-fn exposed(request_id: Option<&HeaderName>) -> HeaderValue {
-    let plain = HeaderValue::from_static(EXPOSED);
-    let Some(name) = request_id else { return plain };
-    HeaderValue::try_from([EXPOSED, ", ", name.as_str()].concat()).unwrap_or(plain)
 }

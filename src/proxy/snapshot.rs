@@ -33,9 +33,4 @@ impl Snapshot {
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
         self.upstreams.iter().map(|upstream| &**upstream).find(|upstream| upstream.name() == name)
     }
-
-    /// Whether somebody wants to hear of requests that are over, one by one.
-    pub(super) fn tells_of_each(&self) -> bool {
-        self.access_lines != AccessLines::Off || self.trace.sampler.is_some()
-    }
 }

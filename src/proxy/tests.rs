@@ -23,6 +23,7 @@ use crate::decision::time::{Span, Timestamp};
 use crate::gateway::Policies;
 use crate::journal::{Journal, JournalSpec};
 use crate::store::{ScriptTime, Store};
+use crate::telemetry::AccessLines;
 use crate::telemetry::Metrics;
 
 const RULES: &str = r#"

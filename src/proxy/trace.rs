@@ -3,7 +3,7 @@
 use std::hash::Hasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
@@ -129,24 +129,13 @@ fn request_id(
 }
 
 impl Traced {
-    /// The ids of a request that brings none of its own.
-    pub(super) fn anew(rules: &TraceRules, ids: &Ids) -> pingora::Result<Traced> {
-        let span = ids.span();
-        let sampled = rules.sampler.map_or(Sampled::Yes, |sampler| sampler.pick(span));
-        let own = TraceContext { trace: ids.trace(), span, sampled };
-        let known = match rules.traceparent {
-            Traceparent::Generated => Some(own.trace),
-            Traceparent::Passed => None,
-        };
-        let id =
-            rules.request_id.as_ref().map(|_| value(&own.trace.text()).map(RequestId::Made)).transpose()?;
-        Ok(Traced {
-            own,
-            #[cfg(feature = "otlp")]
-            parent: None,
-            known,
-            id,
-        })
+    /// Whether a field of the request goes no further: it is one of those that [`Traced::push_lines`] writes, or was taken off.
+    pub(super) fn stands_for(&self, name: &HeaderName, rules: &TraceRules, headers: &HeaderMap) -> bool {
+        match name.as_str() {
+            TRACEPARENT_SPELT => rules.traceparent == Traceparent::Generated,
+            "tracestate" => !headers.contains_key(TRACESTATE),
+            _ => rules.request_id.as_ref() == Some(name) && matches!(self.id, Some(RequestId::Made(_))),
+        }
     }
 
     /// The same fields as [`Traced::put_on`] sets, as lines of a head that has none of them.

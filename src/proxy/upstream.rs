@@ -2,6 +2,7 @@
 
 mod care;
 mod check;
+mod dial;
 mod fleet;
 mod resolve;
 mod server;
@@ -21,7 +22,7 @@ pub use self::resolve::{Resolver, SystemResolver};
 
 use self::fleet::Fleet;
 use self::resolve::{Found, look_up};
-pub(super) use self::server::Server;
+pub(super) use self::server::{Direct, Server};
 use self::server::{Known, authorities};
 pub(super) use self::upgrade::carry;
 use crate::clock::Clock;
@@ -29,7 +30,7 @@ use crate::decision::client::Client;
 use crate::decision::time::{Span, Timestamp};
 use crate::decision::upstream::balance::fingerprint;
 use crate::decision::upstream::health::Standing;
-use crate::decision::upstream::{ADDRESSES_MAX, CheckSpec, ServerSpec, UpstreamSpec};
+use crate::decision::upstream::{ADDRESSES_MAX, CheckSpec, Protocol, ServerSpec, UpstreamSpec};
 use crate::decision::verdict::Permit;
 use crate::telemetry::{Metrics, ServerMetrics, UpstreamMetrics};
 
@@ -174,6 +175,11 @@ impl Upstream {
             self.entries.get(server.entry).inspect(|entry| entry.metrics.ejected());
             self.put(servers, now);
         }
+    }
+
+    /// Whether nothing of it takes Pingora: requests can be carried to it as they are.
+    pub(super) fn is_direct(&self) -> bool {
+        self.spec.protocol == Protocol::Http1 && self.spec.servers.iter().all(|server| server.tls.is_none())
     }
 
     /// Brings order and gauges up to date, if a server stands otherwise than they say.

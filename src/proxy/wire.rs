@@ -22,12 +22,12 @@ use pingora::protocols::{
     UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 
 use super::activity::{Activity, Underway};
-use super::gate::{AnsweredBy, Gate};
+use super::context::Judged;
+use super::gate::Gate;
 use super::h2::Pipe;
-use super::herald::Announced;
 use super::link::Link;
 use super::listener::Entrance;
 use super::own::Said;
@@ -44,6 +44,8 @@ pub(super) struct Wire {
     /// What we said that no write held yet.
     said: Mutex<Option<Said>>,
     leaving: Leaving,
+    /// What was found out about the request that is read next.
+    judged: Mutex<Option<Box<Judged>>>,
 }
 
 /// What the bytes of a connection go through.
@@ -75,13 +77,6 @@ impl Connection {
 }
 
 impl Guard {
-    fn answered_by(&mut self, who: AnsweredBy) {
-        match self {
-            Guard::Http1(gate) => gate.answered_by(who),
-            Guard::Http2(_) => {}
-        }
-    }
-
     fn poll_read(
         &mut self,
         tcp: &mut BufWriter<Link>,
@@ -139,8 +134,8 @@ impl Wire {
         // A new digest holds no address yet, so this cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let tcp = BufWriter::with_capacity(WRITE_BUFFER, link);
-        let (said, leaving) = (Mutex::default(), Leaving::default());
-        Wire { tcp, digest: Arc::new(digest), peer: peer.ip(), guard, connection, said, leaving }
+        let (said, leaving, judged) = (Mutex::default(), Leaving::default(), Mutex::default());
+        Wire { tcp, digest: Arc::new(digest), peer: peer.ip(), guard, connection, said, leaving, judged }
     }
 
     /// Writes what was said and is to leave first.
@@ -148,7 +143,6 @@ impl Wire {
         if let Some(said) = self.said.get_mut().take_if(|said| matches!(said, Said::Answer(_)))
             && let Said::Answer(answer) = said
         {
-            self.guard.answered_by(AnsweredBy::Us);
             self.leaving = Leaving { bytes: answer, written: 0 };
         }
         let Leaving { bytes, written } = &mut self.leaving;
@@ -162,14 +156,6 @@ impl Wire {
             self.leaving = Leaving::default();
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Whether the last answer was ours.
-    pub(super) fn is_refusing(&self) -> bool {
-        match &self.guard {
-            Guard::Http1(gate) => gate.is_refusing(),
-            Guard::Http2(_) => false,
-        }
     }
 
     /// The next request, if it comes whole and at once and before anything of it was read; it is to be answered, or put
@@ -189,6 +175,18 @@ impl Wire {
         }
     }
 
+    /// Leaves a request to Pingora that was decided already.
+    pub(super) fn hand_over(&mut self, request: Vec<u8>, judged: Judged) {
+        *self.judged.get_mut() = Some(Box::new(judged));
+        self.put_back(request);
+    }
+
+    /// Ready once the client has stopped sending for good: nobody waits for an answer any more. It may be missed where
+    /// more has come than was asked for.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.tcp.get_ref().poll_gone(cx)
+    }
+
     /// Has a request under way for as long as what this gives is kept.
     pub(super) fn underway(&self) -> Option<Underway> {
         match &self.guard {
@@ -197,13 +195,14 @@ impl Wire {
         }
     }
 
-    /// Answers a request; to be flushed.
-    pub(super) fn answer(&mut self, text: Vec<u8>) {
-        *self.said.get_mut() = Some(Said::Answer(text));
+    /// Says so much to the client, and sees to it that it leaves.
+    pub(super) async fn send(&mut self, text: &[u8]) -> io::Result<()> {
+        self.write_all(text).await?;
+        self.flush().await
     }
 
-    pub(super) fn connection(&self) -> &Connection {
-        &self.connection
+    pub(super) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
     }
 
     pub(super) fn peer(&self) -> IpAddr {
@@ -215,7 +214,6 @@ impl Wire {
         let said = self.said.get_mut();
         let Some(joined) = said.as_ref().and_then(|said| said.joined_to(bytes)) else { return false };
         *said = None;
-        self.guard.answered_by(AnsweredBy::Backend);
         self.leaving = Leaving { bytes: joined, written: 0 };
         true
     }
@@ -237,12 +235,9 @@ pub(super) fn say(session: &Session, said: Said) {
     }
 }
 
-/// What the head of a request holds of us already.
-pub(super) fn announced(session: &Session) -> Option<Announced> {
-    match &wire_of(session)?.guard {
-        Guard::Http1(gate) => gate.take_announced(),
-        Guard::Http2(_) => None,
-    }
+/// What was found out about a request before Pingora read it.
+pub(super) fn judged(session: &Session) -> Option<Box<Judged>> {
+    wire_of(session)?.judged.lock().take()
 }
 
 /// The connection that a request came by.

@@ -1,4 +1,4 @@
-//! Where the body of a request ends, told strictly: no parser behind may find another end.
+//! Where a body ends, told strictly: no parser behind may find another end.
 
 use super::Fault;
 use super::field::split_field;
@@ -15,7 +15,16 @@ const TRAILERS_MAX: usize = 8 * 1024;
 pub(in crate::proxy) enum Body {
     /// So many bytes are to come.
     Length(u64),
-    Chunked(Chunk),
+    Chunked(Chunk, Trailers),
+}
+
+/// What may stand behind a chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Trailers {
+    /// Of a request: no field that somebody could take for one of its head.
+    Judged,
+    /// Of an answer: what the backend says is the backend's to say.
+    Trusted,
 }
 
 /// What comes next of a chunked body (RFC 9112 §7.1).
@@ -49,14 +58,20 @@ pub(in crate::proxy) enum Chunk {
 pub(in crate::proxy) enum Passed {
     /// The end is still to come.
     All,
-    /// What comes now is no part of this request.
-    ToTheEnd,
+    /// The last so many bytes are no part of it.
+    ToTheEnd { behind: usize },
+}
+
+/// Whether a byte was the last.
+enum Step {
+    On,
+    End,
 }
 
 const FIRST: Chunk = Chunk::Size { size: 0, digits: 0 };
 
 impl Body {
-    pub(super) fn of_length(length: u64) -> Body {
+    pub(in crate::proxy) fn of_length(length: u64) -> Body {
         Body::Length(length)
     }
 
@@ -65,24 +80,26 @@ impl Body {
         Body::Length(u64::MAX)
     }
 
-    pub(super) fn chunked() -> Body {
-        Body::Chunked(FIRST)
+    pub(in crate::proxy) fn chunked(trailers: Trailers) -> Body {
+        Body::Chunked(FIRST, trailers)
     }
 
     /// Takes the next bytes of the connection.
     pub(in crate::proxy) fn pass(&mut self, bytes: &[u8]) -> Result<Passed, Fault> {
         match self {
             Body::Length(left) => {
+                let behind =
+                    usize::try_from((bytes.len() as u64).saturating_sub(*left)).unwrap_or(usize::MAX);
                 *left = left.saturating_sub(bytes.len() as u64);
-                Ok(if *left == 0 { Passed::ToTheEnd } else { Passed::All })
+                Ok(if *left == 0 { Passed::ToTheEnd { behind } } else { Passed::All })
             }
-            Body::Chunked(chunk) => chunk.pass(bytes),
+            Body::Chunked(chunk, trailers) => chunk.pass(bytes, *trailers),
         }
     }
 }
 
 impl Chunk {
-    fn pass(&mut self, mut bytes: &[u8]) -> Result<Passed, Fault> {
+    fn pass(&mut self, mut bytes: &[u8], trailers: Trailers) -> Result<Passed, Fault> {
         while let Some((first, rest)) = bytes.split_first() {
             if let Chunk::Data { left } = self {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -94,14 +111,15 @@ impl Chunk {
                 continue;
             }
             bytes = rest;
-            if self.step(*first)? == Passed::ToTheEnd {
-                return Ok(Passed::ToTheEnd);
+            match self.step(*first, trailers)? {
+                Step::On => {}
+                Step::End => return Ok(Passed::ToTheEnd { behind: rest.len() }),
             }
         }
         Ok(Passed::All)
     }
 
-    fn step(&mut self, byte: u8) -> Result<Passed, Fault> {
+    fn step(&mut self, byte: u8, trailers: Trailers) -> Result<Step, Fault> {
         *self = match (&mut *self, byte) {
             (Chunk::Size { size, digits }, hex) if hex.is_ascii_hexdigit() && *digits < DIGITS_MAX => {
                 let digit = (hex as char).to_digit(16).unwrap_or_default();
@@ -123,11 +141,12 @@ impl Chunk {
                     return Err(Fault::FieldsTooLarge);
                 }
                 if byte != b'\n' {
-                    return Ok(Passed::All);
+                    return Ok(Step::On);
                 }
-                match line.strip_suffix(b"\r\n").ok_or(Fault::LineEnd)? {
-                    [] => return Ok(Passed::ToTheEnd),
-                    field => refuse_telling(field)?,
+                match (line.strip_suffix(b"\r\n").ok_or(Fault::LineEnd)?, trailers) {
+                    ([], _) => return Ok(Step::End),
+                    (field, Trailers::Judged) => refuse_telling(field)?,
+                    (_, Trailers::Trusted) => {}
                 }
                 Chunk::Trailers { before: *before + line.len(), line: Vec::new() }
             }
@@ -141,7 +160,7 @@ impl Chunk {
                 _,
             ) => return Err(Fault::Chunk),
         };
-        Ok(Passed::All)
+        Ok(Step::On)
     }
 }
 

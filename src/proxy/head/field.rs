@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memmem};
 
+use super::body::Trailers;
 use super::{Body, Fault, METHOD_MAX};
 use crate::decision::listener::ClientLimits;
 
@@ -18,24 +19,6 @@ pub(super) struct Facts {
     has_host: bool,
     length: Option<u64>,
     is_chunked: bool,
-    letters: Letters,
-}
-
-/// Letters that the names of fields begin with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::proxy) struct Letters(u32);
-
-impl Letters {
-    fn bit(name: &[u8]) -> u32 {
-        let place = name.first().map_or(0, |first| first.to_ascii_lowercase().wrapping_sub(b'a'));
-        // All that are no letters go together.
-        1 << place.min(26)
-    }
-
-    /// Whether one of the names may be this one: surely not, if none begins like it.
-    pub(in crate::proxy) fn begin(self, name: &str) -> bool {
-        self.0 & Letters::bit(name.as_bytes()) != 0
-    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +84,6 @@ impl Facts {
             return Err(Fault::TooManyFields);
         }
         let (name, value) = split_field(line)?;
-        self.letters.0 |= Letters::bit(name);
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.read_host(value, head),
             14 if is_spelling_of(name, b"content-length") => self.read_length(name, value),
@@ -139,10 +121,6 @@ impl Facts {
         Ok(())
     }
 
-    pub(super) fn letters(&self) -> Letters {
-        self.letters
-    }
-
     /// What the lines say together.
     pub(super) fn conclude(&self) -> Result<Body, Fault> {
         let body = match (self.length, self.is_chunked, self.version) {
@@ -150,7 +128,7 @@ impl Facts {
             (Some(_), true, _) => Err(Fault::TwoFramings),
             // RFC 9112 §6.1: its framing is faulty.
             (None, true, Version::Http10) => Err(Fault::TransferEncoding),
-            (None, true, Version::Http11) => Ok(Body::chunked()),
+            (None, true, Version::Http11) => Ok(Body::chunked(Trailers::Judged)),
             (length, false, _) => Ok(Body::of_length(length.unwrap_or_default())),
         };
         // What comes behind it is no HTTP (RFC 9110 §9.3.6), and nobody's to read.

@@ -60,7 +60,7 @@ fn a_sound_head_is_told_with_what_follows_it() {
     whole("OPTIONS * HTTP/1.1\r\nhost:[::1]:80", Body::of_length(0));
     whole("GET HTTP://a.b:80/x?y HTTP/1.1\r\nX: 1\r\nHOST:\ta.b:80 ", Body::of_length(0));
     whole("POST /caf\u{e9} HTTP/1.1\r\nHost: h\r\nContent-Length: 120", Body::of_length(120));
-    whole("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\t", Body::chunked());
+    whole("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: Chunked\t", Body::chunked(Trailers::Judged));
     whole("GET / HTTP/1.1\r\nHost: h\r\nX: \r\nY: a\tb\u{e9}", Body::of_length(0));
     for behind in ["", "\r\nContent-Length: 2", "\r\nTransfer-Encoding: chunked"] {
         whole(&format!("CONNECT h:443 HTTP/1.1\r\nHost: h{behind}"), Body::endless());
@@ -155,19 +155,41 @@ fn limits_hold_before_the_end_is_there() {
 /// Passes a body in parts of this size; what became of it, and how many bytes were taken with the last part.
 fn body_in_parts(mut body: Body, bytes: &[u8], part: usize) -> Result<Passed, Fault> {
     for bytes in bytes.chunks(part) {
-        if body.pass(bytes)? == Passed::ToTheEnd {
-            return Ok(Passed::ToTheEnd);
+        let passed = body.pass(bytes)?;
+        if passed != Passed::All {
+            return Ok(passed);
         }
     }
     Ok(Passed::All)
 }
 
+const END: Passed = Passed::ToTheEnd { behind: 0 };
+
+#[test]
+fn what_stands_behind_a_body_is_counted() {
+    let chunked = || Body::chunked(Trailers::Judged);
+    assert_eq!(Body::of_length(3).pass(b"abcde"), Ok(Passed::ToTheEnd { behind: 2 }));
+    assert_eq!(Body::of_length(5).pass(b"abcde"), Ok(END));
+    assert_eq!(Body::of_length(6).pass(b"abcde"), Ok(Passed::All));
+    assert_eq!(Body::endless().pass(b"abcde"), Ok(Passed::All));
+    assert_eq!(chunked().pass(b"1\r\na\r\n0\r\nX: y\r\n\r\nHTTP"), Ok(Passed::ToTheEnd { behind: 4 }));
+}
+
+#[test]
+fn what_a_backend_says_behind_its_answer_is_its_own() {
+    let trailers = b"0\r\nContent-MD5: x\r\n\r\n";
+    assert_eq!(Body::chunked(Trailers::Trusted).pass(trailers), Ok(END));
+    assert_eq!(Body::chunked(Trailers::Judged).pass(trailers), Err(Fault::Trailer));
+    let endless = format!("0\r\n{}", "X: 1\r\n".repeat(2000));
+    assert_eq!(Body::chunked(Trailers::Trusted).pass(endless.as_bytes()), Err(Fault::FieldsTooLarge));
+}
+
 #[test]
 fn chunks_are_read_strictly_however_they_come() {
     for (body, fate) in [
-        ("0\r\n\r\n", Ok(Passed::ToTheEnd)),
-        ("3\r\nabc\r\n00\r\n\r\n", Ok(Passed::ToTheEnd)),
-        ("A;x=\"y\"; z\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n", Ok(Passed::ToTheEnd)),
+        ("0\r\n\r\n", Ok(END)),
+        ("3\r\nabc\r\n00\r\n\r\n", Ok(END)),
+        ("A;x=\"y\"; z\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n", Ok(END)),
         ("3\r\nabc\r\n", Ok(Passed::All)),
         ("3\r\nabcd\r\n", Err(Fault::Chunk)),
         ("3\nabc\r\n", Err(Fault::Chunk)),
@@ -191,13 +213,20 @@ fn chunks_are_read_strictly_however_they_come() {
         ("0\r\nauthorization: 1\r\n\r\n", Err(Fault::Trailer)),
     ] {
         for part in 1..=body.len() {
-            assert_eq!(body_in_parts(Body::chunked(), body.as_bytes(), part), fate, "{body:?} by {part}");
+            assert_eq!(
+                body_in_parts(Body::chunked(Trailers::Judged), body.as_bytes(), part),
+                fate,
+                "{body:?} by {part}"
+            );
         }
     }
     let endless = format!("3;{}", "x".repeat(300));
-    assert_eq!(body_in_parts(Body::chunked(), endless.as_bytes(), 7), Err(Fault::Chunk));
+    assert_eq!(body_in_parts(Body::chunked(Trailers::Judged), endless.as_bytes(), 7), Err(Fault::Chunk));
     let trailers = format!("0\r\n{}", "X: 1\r\n".repeat(2000));
-    assert_eq!(body_in_parts(Body::chunked(), trailers.as_bytes(), 7), Err(Fault::FieldsTooLarge));
+    assert_eq!(
+        body_in_parts(Body::chunked(Trailers::Judged), trailers.as_bytes(), 7),
+        Err(Fault::FieldsTooLarge)
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use crate::decision::ipset::IpSet;
 use crate::decision::listener::{ClientLimits, Http2Limits};
+use crate::proxy::forward::Scheme;
 use crate::tls::ServerTls;
 
 /// What a listener demands of a connection, and offers it. Each connection keeps the one that it came in by.
@@ -31,6 +32,11 @@ impl Entrance {
     /// Whether a client may choose HTTP/2 here.
     pub(super) fn speaks_http2(&self) -> bool {
         self.h2c || self.tls.is_some()
+    }
+
+    /// What backends are told of how clients came.
+    pub(in crate::proxy) fn scheme(&self) -> Scheme {
+        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
     /// Whether this peer begins with a PROXY header, and is believed.

@@ -14,7 +14,7 @@ use super::{Resolver, Upstream};
 use crate::clock::Clock;
 use crate::decision::upstream::CheckSpec;
 
-/// How soon the end of an ejection shows where nobody asks.
+/// How soon the end of an ejection shows where nobody asks, and a connection is closed that its server has closed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks after the upstreams of one configuration, until it is given those of another or is dropped.
@@ -58,6 +58,7 @@ async fn keep_arranged(upstream: &Upstream, clock: &Clock) {
     loop {
         sleep(LOOK_EVERY).await;
         upstream.refresh(clock.now());
+        upstream.servers().iter().for_each(|server| server.tidy());
     }
 }
 

@@ -7,9 +7,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pingora::protocols::TcpKeepalive;
+use pingora::protocols::l4::ext::set_tcp_keepalive;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::{Error, ErrorType, OrErr as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::dial::{Kept, dial};
 
 use crate::decision::time::{Span, Timestamp};
 use crate::decision::upstream::balance::{Candidate, fingerprint};
@@ -39,12 +45,23 @@ pub(in crate::proxy) struct Server {
     id: u64,
     weight: u32,
     peer: HttpPeer,
+    direct: Option<Direct>,
     /// Shared with the server that stands for it under another configuration.
     known: Arc<Known>,
 }
 
+/// A server that is spoken to in HTTP/1.1 and in clear: there is nothing to it that takes Pingora.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) struct Direct {
+    connect_timeout: Duration,
+    pub(in crate::proxy) read_timeout: Duration,
+    pub(in crate::proxy) write_timeout: Duration,
+}
+
 /// What is known of an address, whatever configuration asks it.
 pub(super) struct Known {
+    /// Unused connections in clear.
+    kept: Kept,
     state: Mutex<State>,
     /// Whether an answer changes anything: most find nothing to change and take no lock.
     has_strikes: AtomicBool,
@@ -67,7 +84,7 @@ pub(super) struct News {
 impl Known {
     pub(super) fn nothing() -> Known {
         let state = State { health: Health::default(), told: Standing::Up, reason: None };
-        Known { state: Mutex::new(state), has_strikes: AtomicBool::new(false) }
+        Known { kept: Kept::default(), state: Mutex::new(state), has_strikes: AtomicBool::new(false) }
     }
 }
 
@@ -86,8 +103,48 @@ impl Server {
             id: fingerprint(address.to_string().as_bytes()),
             weight: server.weight,
             peer: peer(address, spec, server.tls.as_ref(), authorities),
+            direct: Direct::to(spec, server),
             known,
         }
+    }
+
+    /// How it is spoken to without Pingora, if it can be.
+    pub(in crate::proxy) fn direct(&self) -> Option<&Direct> {
+        self.direct.as_ref()
+    }
+
+    /// A connection that was used before and is not used now.
+    pub(in crate::proxy) fn kept(&self) -> Option<TcpStream> {
+        self.known.kept.take()
+    }
+
+    /// Keeps a connection on which all was said and read.
+    pub(in crate::proxy) fn keep(&self, tcp: TcpStream) {
+        self.known.kept.put(tcp);
+    }
+
+    /// Closes connections that the server has closed.
+    pub(super) fn tidy(&self) {
+        self.known.kept.tidy();
+    }
+
+    /// A new connection in clear.
+    ///
+    /// # Errors
+    /// As Pingora tells them, of upstreams.
+    pub(in crate::proxy) async fn connect(&self, direct: &Direct) -> pingora::Result<TcpStream> {
+        let Ok(dialed) = timeout(direct.connect_timeout, dial(self.address)).await else {
+            let told = format!("no connection to the server {} in time", self.address);
+            return Err(Error::explain(ErrorType::ConnectTimedout, told).into_up());
+        };
+        let tcp = dialed.map_err(|error| error.into_up())?;
+        let set = tcp.set_nodelay(true).or_err(ErrorType::ConnectError, "the server left at once");
+        set.and_then(|()| set_tcp_keepalive(&tcp, &KEEPALIVE)).map_err(|error| error.into_up())?;
+        Ok(tcp)
+    }
+
+    pub(in crate::proxy) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// How it is connected to.
@@ -147,6 +204,19 @@ impl Server {
         let standing = state.health.standing(now);
         let before = std::mem::replace(&mut state.told, standing);
         (before != standing).then(|| News { standing, reason: state.reason.clone() })
+    }
+}
+
+impl Direct {
+    fn to(spec: &UpstreamSpec, server: &ServerSpec) -> Option<Direct> {
+        match (spec.protocol, &server.tls) {
+            (Protocol::Http1, None) => Some(Direct {
+                connect_timeout: Duration::from_millis(spec.connect_timeout.as_millis()),
+                read_timeout: Duration::from_millis(spec.read_timeout.as_millis()),
+                write_timeout: Duration::from_millis(spec.write_timeout.as_millis()),
+            }),
+            (Protocol::Http1 | Protocol::Http2, _) => None,
+        }
     }
 }
 

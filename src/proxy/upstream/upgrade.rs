@@ -18,9 +18,11 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr as _};
+use pingora::{Error, ErrorType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
+
+use super::dial::dial;
 
 /// Sets these connections apart from all others to the same server.
 const APART: u64 = 0x75_70_67_72_61_64_65;
@@ -44,23 +46,8 @@ impl L4Connect for Connector {
         let Some(address) = address.as_inet().copied() else {
             return Err(Error::explain(ErrorType::InternalError, "a server without an address"));
         };
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        let socket = socket.or_err(ErrorType::SocketError, "no socket for a connection to a server")?;
-        let tcp = socket.connect(address).await.map_err(|error| {
-            Error::because(kind(&error), format!("no connection to the server {address}"), error)
-        })?;
+        let tcp = dial(address).await?;
         Ok(Stream::from(VirtualSocketStream::new(Box::new(Stepwise { tcp, has_written: false }))))
-    }
-}
-
-/// As Pingora tells them apart where it connects by itself.
-fn kind(error: &io::Error) -> ErrorType {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
-        io::ErrorKind::AddrNotAvailable => ErrorType::BindError,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
-        _ => ErrorType::ConnectError,
     }
 }
 
