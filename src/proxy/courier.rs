@@ -21,6 +21,7 @@ pub(super) use self::deadline::Deadline;
 
 use self::answer::{Expected, Extent, Head};
 use self::line::Line;
+use super::doorstep::trip;
 use super::failure::{failure_kind, failure_status, is_own_fault};
 use super::farewell::Farewell;
 use super::own::Afterwards;
@@ -118,6 +119,7 @@ impl Errand<'_> {
         carried: &mut Carried,
     ) -> Result<Afterwards, Broken> {
         let (server, Answering { line, head }) = self.ask_somebody(wire, deadline, carried).await?;
+        trip(self.asking.request, "before it is learnt from");
         let (answered_at, now) = self.gateway.clock().read();
         carried.answered_at = Some(answered_at);
         server.answered();
@@ -131,6 +133,7 @@ impl Errand<'_> {
             }
             None => {}
         }
+        trip(self.asking.request, "after it is learnt from");
         let ends_here = self.asking.afterwards == Afterwards::Close
             || head.extent == Extent::Close
             || self.farewell.has_begun();
@@ -138,10 +141,13 @@ impl Errand<'_> {
         let fields = respond::ours(self.asking.terms, self.quota(), &head.quota_said, now);
         let text = head.text(fields.text(), afterwards, line.there());
         let told = carried.told.insert(Told { status: head.status, body_bytes: 0 });
-        let passed = line.pass(text, head.extent, wire, deadline, &mut told.body_bytes).await?;
-        if let (true, Some(tcp)) = (head.is_kept, passed) {
-            server.keep(tcp);
-        }
+        let keep = |tcp| {
+            if head.is_kept {
+                server.keep(tcp);
+            }
+        };
+        line.pass(text, head.extent, (wire, deadline), &mut told.body_bytes, keep).await?;
+        trip(self.asking.request, "after it is passed on");
         Ok(afterwards)
     }
 
@@ -161,6 +167,7 @@ impl Errand<'_> {
                 let nobody = Error::explain(NO_SERVER, "none of the names has an address").into_up();
                 return Err(Broken::Unanswered(nobody));
             };
+            trip(self.asking.request, "before it is asked");
             (carried.asked_at, carried.server) = (Some(at), Some(server.address()));
             let Unanswered { error, may_be_tried_again, is_silent } =
                 match self.ask(&server, wire, deadline).await {

@@ -28,6 +28,12 @@ use crate::decision::route::RouteIndex;
 use crate::decision::verdict::Permit;
 use crate::gateway::{Admission, Exchange as _, Gateway};
 
+/// Where tests make mistakes.
+#[cfg(test)]
+pub(super) use self::tests::trip;
+#[cfg(not(test))]
+pub(super) const fn trip(_: &pingora::http::RequestHeader, _: &str) {}
+
 /// What all connections are served by.
 #[derive(Clone)]
 pub(super) struct Doorstep {
@@ -75,11 +81,13 @@ impl Doorstep {
             wire.put_back(came);
             return Attended::Left;
         };
+        trip(&call.caller.header, "before it is decided");
         let mut admission = self.gateway.admit(&call.snapshot.policies, &mut call.caller).await;
         let attempt = admission.attempt.take();
         let (head, traced) = (call.caller.head(), &call.caller.traced);
         let mut notes = Notes::if_wanted(&admission, head, &call.snapshot, traced);
         let mut carried = Carried::default();
+        trip(&call.caller.header, "after it is decided");
         let afterwards = match self.way(&call, &admission, &came) {
             Way::Back(text, told, afterwards) => send_back(wire, &text, told, afterwards, &mut carried).await,
             Way::Out { upstream, permit, route, text } => {
@@ -105,6 +113,7 @@ impl Doorstep {
                 return Attended::Left;
             }
         };
+        trip(&call.caller.header, "after its end");
         if let Some(notes) = &mut notes {
             self.tell(notes, &call, &carried);
         }
@@ -229,3 +238,6 @@ async fn send_back(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

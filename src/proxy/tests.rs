@@ -167,8 +167,8 @@ pub(super) struct Ready {
     pub(super) edge: Edge,
     pub(super) limits: ClientLimits,
     pub(super) http2: Http2Limits,
-    metrics: Metrics,
-    hand: ManualClock,
+    pub(super) metrics: Metrics,
+    pub(super) hand: ManualClock,
     folder: TempDir,
 }
 
@@ -263,7 +263,7 @@ async fn converse(
     host.proxy.process_new(Box::new(wire), &host.stop).await;
 }
 
-async fn answer(
+pub(super) async fn answer(
     stream: &mut TcpStream,
     request: &str,
     trip: &str,

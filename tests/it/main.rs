@@ -9,6 +9,7 @@ mod answers;
 mod binary;
 mod blocks;
 mod bodies;
+mod carried;
 mod clients;
 mod config;
 mod conformance;

@@ -125,7 +125,8 @@ impl Head {
         for field in &*parsed.headers {
             head.write(field, &framing, expected);
         }
-        if framing.is_chunked && has_content {
+        // Such answers never say so (RFC 9112 §6.1); one to HEAD says what it would be to GET.
+        if framing.is_chunked && !(status.is_informational() || status == StatusCode::NO_CONTENT) {
             push_field(&mut head.lines, TRANSFER_ENCODING.as_str(), b"chunked");
         }
         Ok(Some(head))

@@ -98,34 +98,32 @@ impl Line {
         }
     }
 
-    /// Passes an answer on, which begins with `text` and what is here already. The connection, if all was said on it.
+    /// Passes an answer on, which begins with `text` and what is here already. `keep` takes the connection once all was
+    /// read on it, which is before all is written: who asks next on another may use it.
     pub(super) async fn pass(
         mut self,
         mut text: Vec<u8>,
         extent: Extent,
-        wire: &mut Wire,
-        deadline: &mut Deadline,
+        (wire, deadline): (&mut Wire, &mut Deadline),
         passed: &mut usize,
-    ) -> Result<Option<TcpStream>, Broken> {
+        keep: impl FnOnce(TcpStream),
+    ) -> Result<(), Broken> {
         let mut rest = Rest::of(extent);
         loop {
-            let count = rest.take(&self.came).map_err(amid)?;
+            let count = rest.take(&self.came).map_err(|fault| unsound(fault, &text))?;
             *passed += count;
-            let piece = self.came.get(..count).unwrap_or_default();
-            if text.is_empty() {
-                wire.send(piece).await.map_err(gone)?;
-            } else {
-                // The head leaves with the first of what follows it.
-                text.extend_from_slice(piece);
-                wire.send(&std::mem::take(&mut text)).await.map_err(gone)?;
-            }
-            self.came.advance(count);
             if rest.is_over() {
-                return Ok(self.came.is_empty().then_some(self.tcp));
+                let Line { tcp, came, .. } = self;
+                if came.len() == count {
+                    keep(tcp);
+                }
+                return send(wire, &mut text, came.get(..count).unwrap_or_default()).await;
             }
+            send(wire, &mut text, self.came.get(..count).unwrap_or_default()).await?;
+            self.came.advance(count);
             self.came.reserve(PIECE);
             match (self.read(wire, deadline).await.map_err(Broken::amid)?, &rest) {
-                (0, Rest::Close) => return Ok(None),
+                (0, Rest::Close) => return Ok(()),
                 (0, Rest::Body(_) | Rest::Over) => {
                     return Err(failed(ErrorType::ConnectionClosed, "the answer broke off").amid());
                 }
@@ -172,6 +170,15 @@ impl Line {
         self.has_heard |= read > 0;
         Ok(read)
     }
+}
+
+/// Passes a piece on. What is left to be said of the head leaves with it.
+async fn send(wire: &mut Wire, head: &mut Vec<u8>, piece: &[u8]) -> Result<(), Broken> {
+    if head.is_empty() {
+        return wire.send(piece).await.map_err(gone);
+    }
+    head.extend_from_slice(piece);
+    wire.send(&std::mem::take(head)).await.map_err(gone)
 }
 
 /// What is still to come of an answer.
@@ -237,8 +244,10 @@ fn unreadable(fault: super::answer::Fault) -> Broken {
     Broken::Unanswered(Error::explain(ErrorType::InvalidHTTPHeader, fault.to_string()).into_up())
 }
 
-fn amid(fault: head::Fault) -> Broken {
-    Broken::Amid(Error::explain(ErrorType::InvalidHTTPHeader, fault.name()).into_up())
+/// A body that cannot be passed on; of its answer so much is still to be said.
+fn unsound(fault: head::Fault, unsaid: &[u8]) -> Broken {
+    let error = Error::explain(ErrorType::InvalidHTTPHeader, fault.name()).into_up();
+    if unsaid.is_empty() { Broken::Amid(error) } else { Broken::Unanswered(error) }
 }
 
 fn gone(error: io::Error) -> Broken {

@@ -50,6 +50,13 @@ fn an_answer_goes_as_far_as_it_says() {
     let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
     let head = Head::read(text.as_bytes(), &to_head).unwrap().unwrap();
     assert_eq!((head.extent, head.is_kept), (Extent::Head, true));
+    let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let head = Head::read(text.as_bytes(), &to_head).unwrap().unwrap();
+    assert_eq!((&head.extent, head.is_kept), (&Extent::Head, true));
+    assert!(lines(&head).contains("chunked"));
+    assert!(
+        !lines(&read("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n")).contains("chunked")
+    );
 }
 
 #[test]
