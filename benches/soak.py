@@ -14,6 +14,9 @@ In front of two backends, one of which is scripted here:
   reload    the file edited every ten seconds
   admin     pages, lists, exports, the live stream, blocks by hand, /metrics
 
+Before that a crowd is refused until the journal is larger than what of it is kept in memory: what fills up to a bound would
+look as if it grew.
+
 Printed every ten seconds: resident memory, file descriptors, threads, connections, answers, failures; at the end how long
 each kind of request took (of bulk: wrk's 99th percentiles of five seconds each). The first third is for warming up.
 
@@ -22,7 +25,8 @@ the gateway logged an error or panicked, if a reload failed, if it did not stop 
 or threads grew by more than `--growth-mib`, `--growth-fds`, `--growth-threads` from the end of the first third to the end
 of the last (medians over half a third each).
 
-Needs Linux and wrk; h2load is left out where it is not installed. `--binary` is the gateway to measure.
+Needs Linux and wrk; h2load is left out where it is not installed. `--binary` is the gateway to measure, `--only bulk,admin`
+leaves out all others, to find who makes it grow.
 """
 
 import argparse
@@ -54,7 +58,7 @@ CONFIG = """version: 1
 listen: [{{ address: 127.0.0.1:{port}, max_connections_per_ip: 5000, header_timeout: 3s }}]
 admin: {{ address: 127.0.0.1:{admin}, tokens: [{{ name: soak, token: {token}, role: admin }}] }}
 client_ip: {{ trusted_proxies: [127.0.0.0/8] }}
-store: {{ max_keys: 100000, data_dir: {folder}/data }}
+store: {{ max_keys: 200000, data_dir: {folder}/data }}
 upstreams:
   quick: {{ servers: [127.0.0.1:{quick}] }}
   scripted: {{ servers: [127.0.0.1:{scripted}] }}
@@ -64,6 +68,7 @@ policies:
     - {{ key: ip, count: failures, windows: {{ attempts: 20/min }}, block: 10s }}
 routes:
   - {{ name: bulk, match: {{ path: / }}, upstream: quick, limits: [{{ key: ip, windows: {{ w: 100000000/min }} }}] }}
+  - {{ name: crowd, match: {{ path: /crowd }}, upstream: quick, limits: [{{ key: ip, windows: {{ w: 1/min }} }}] }}
   - {{ name: scarce, match: {{ path: /scarce }}, upstream: scripted, limits: [{{ key: ip, windows: {{ w: {scarce}/min, d: 300/day }} }}] }}
   - {{ name: login, match: {{ method: POST, path: /login }}, upstream: scripted, policies: [login], suspect: otp_request }}
   - {{ name: signup, match: {{ method: POST, path: /signup }}, upstream: scripted, limits: [{{ key: body.email, windows: {{ w: 3/min }} }}] }}
@@ -75,13 +80,16 @@ suspicion: [{{ key: ip, weights: {{ failure: 1, limited: 1 }}, threshold: 100/ho
 otp: {{ code: {{ ttl: 1m }}, cooldown: 1s }}
 sms: {{ providers: [{{ name: console, kind: console, limits: {{ any: 100000/min }} }}] }}
 """
-BULK = """
+# For wrk: the last third byte of the addresses, and the path.
+SCRIPT = """
 math.randomseed(os.time())
 request = function()
-  wrk.headers["X-Forwarded-For"] = "198.18." .. math.random(0, 63) .. "." .. math.random(0, 255)
-  return wrk.format("GET", "/")
+  wrk.headers["X-Forwarded-For"] = "198.18." .. math.random(0, %d) .. "." .. math.random(0, 255)
+  return wrk.format("GET", "%s")
 end
 """
+# What the gateway keeps of its journal in memory.
+JOURNAL_CACHE = 16 << 20
 # More than the kernel's buffers hold beside a client that has small ones.
 LARGE = b"x" * (4 << 20)
 
@@ -548,15 +556,30 @@ def reload(site):
     return act
 
 
-def bulk(site):
-    script = site.folder / "bulk.lua"
-    script.write_text(BULK)
+def wrk(site, path, most):
+    """Five seconds of it from the addresses 198.18.0.0 to 198.18.`most`.255; what it reports, and the number of answers."""
+    script = site.folder / "wrk.lua"
+    script.write_text(SCRIPT % (most, path))
     command = ["wrk", "-t1", "-c16", "-d5s", "--timeout", f"{PATIENCE}s", "--latency", "-s", str(script),
                f"http://127.0.0.1:{site.port}/"]
+    report = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return report, int(re.search(r"(\d+) requests in", report).group(1))
 
+
+def crowd(site):
+    """So many are refused once that the journal's pages do not all find room in memory."""
+    journal = site.folder / "data" / "journal.db"
+    end = time.monotonic() + 6 * PATIENCE
+    while journal.stat().st_size < 1.5 * JOURNAL_CACHE:
+        if time.monotonic() > end:
+            sys.exit(f"soak: after {6 * PATIENCE} s the journal is of {journal.stat().st_size} bytes")
+        _, answered = wrk(site, "/crowd", 127)
+        site.tally.count_many("crowd", "all", answered)
+
+
+def bulk(site):
     def act():
-        report = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        answered = int(re.search(r"(\d+) requests in", report).group(1))
+        report, answered = wrk(site, "/", 63)
         site.tally.count_many("bulk", "all", answered)
         value, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)", report).groups()
         with site.tally.lock:
@@ -634,12 +657,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default=str(ROOT / "target/release/tollgate"))
     parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--only", metavar="KINDS", help="of what is done these alone, by their names in ACTORS")
     parser.add_argument("--folder", help="where the gateway's files are made, and its journal: a disk that is not busy")
     parser.add_argument("--growth-mib", type=float, default=16)
     parser.add_argument("--growth-fds", type=float, default=64)
     parser.add_argument("--growth-threads", type=float, default=8)
     options = parser.parse_args()
     actors = ACTORS + ([(http2, 1, 1)] if shutil.which("h2load") else [])
+    if options.only:
+        actors = [actor for actor in actors if actor[0].__name__ in options.only.split(",")]
     if options.minutes < 1 or not shutil.which("wrk"):
         sys.exit("soak: it takes a minute at least, and wrk")
 
@@ -648,6 +674,7 @@ def main():
         threads = [threading.Thread(target=repeat, args=(site, make, pause), daemon=True)
                    for make, count, pause in actors for _ in range(count)]
         try:
+            crowd(site)
             for thread in threads:
                 thread.start()
             samples = watch(site, options.minutes * 60)

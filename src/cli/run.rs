@@ -95,6 +95,7 @@ impl Renewal {
 
 /// Loads a configuration and sets up the log and the threads that it asks for.
 pub(super) fn prepare(source: &Source) -> Result<(Loaded, Runtime), ExitCode> {
+    let small_pages = small_pages();
     let loaded = source.load().map_err(|refused| {
         eprintln!("{refused}");
         ExitCode::FAILURE
@@ -107,6 +108,9 @@ pub(super) fn prepare(source: &Source) -> Result<(Loaded, Runtime), ExitCode> {
         eprintln!("cannot write a log: {error}");
         return Err(ExitCode::FAILURE);
     }
+    if let Err(error) = small_pages {
+        tracing::warn!(%error, "the kernel may give this process huge pages: it takes more memory than it uses");
+    }
     let threads = app::workers(&loaded.config);
     match Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
         Ok(runtime) => Ok((loaded, runtime)),
@@ -115,6 +119,19 @@ pub(super) fn prepare(source: &Source) -> Result<(Loaded, Runtime), ExitCode> {
             Err(ExitCode::FAILURE)
         }
     }
+}
+
+/// Has the kernel give memory in pages of 4 KiB from here on. The allocator asks for huge ones, and some kernels give
+/// them unasked: 2 MiB then stay for as long as anything in them is used, and what was given back of them is filled up
+/// again behind our back.
+#[cfg(target_os = "linux")]
+fn small_pages() -> io::Result<()> {
+    Ok(rustix::thread::disable_transparent_huge_pages(true)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn small_pages() -> io::Result<()> {
+    Ok(())
 }
 
 /// Says why the gateway did not start; `remedy` is how another port is picked.

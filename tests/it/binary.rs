@@ -55,6 +55,16 @@ async fn run_serves_and_a_termination_lets_the_request_in_flight_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_memory_is_taken_in_huge_pages() {
+    let backend = Backend::start(|_| Reply::json(200, "{}")).await;
+    let running = Running::start(&backend, OPEN).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", running.binary.id())).unwrap();
+    // A kernel that was built without them has no such line.
+    let is_off = status.lines().find(|line| line.starts_with("THP_enabled:")).map(|line| line.ends_with('0'));
+    assert_ne!(is_off, Some(false), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_does_not_wait() {
     let backend = Backend::start(|_| Reply::stall()).await;
     let mut running = Running::start(&backend, OPEN).await;
