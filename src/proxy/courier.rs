@@ -85,23 +85,23 @@ struct Answering {
 }
 
 impl Errand<'_> {
-    /// Takes the request to a server, and its answer to the client. Whether the client's connection goes on.
+    /// Takes the request to a server, and its answer to the client. None: the connection breaks off, for an answer that was
+    /// begun must not be ended as if it were whole.
     pub(super) async fn run(
         mut self,
         wire: &mut Wire,
         deadline: &mut Deadline,
         carried: &mut Carried,
-    ) -> Afterwards {
+    ) -> Option<Afterwards> {
         let ended = self.carry(wire, deadline, carried).await;
         let afterwards = match &ended {
-            Ok(afterwards) => *afterwards,
+            Ok(afterwards) => Some(*afterwards),
             Err(Broken::Unanswered(error)) => self.apologise(wire, error, carried).await,
-            // What was begun must not be ended as if it were whole: it breaks off.
             Err(Broken::Amid(error)) => {
                 self.note_failure(error);
-                Afterwards::Close
+                None
             }
-            Err(Broken::ClientGone) => Afterwards::Close,
+            Err(Broken::ClientGone) => None,
         };
         // Who hangs up before the answer may have seen enough of it, or guess without waiting for it.
         let outcome = match ended {
@@ -126,7 +126,7 @@ impl Errand<'_> {
         if let Some(asked_at) = carried.asked_at {
             self.upstream.metrics().answered(head.status.as_u16(), asked_at.until(answered_at));
         }
-        // A client that sees the answer is counted already.
+        // A client that sees the answer is counted already. Where its body may tell otherwise, it is not carried.
         match self.failure.map(|rule| rule.by_head(head.status)) {
             Some(ByHead::Told(outcome) | ByHead::InTheBody { otherwise: outcome }) => {
                 self.settle(outcome).await
@@ -134,10 +134,7 @@ impl Errand<'_> {
             None => {}
         }
         trip(self.asking.request, "after it is learnt from");
-        let ends_here = self.asking.afterwards == Afterwards::Close
-            || head.extent == Extent::Close
-            || self.farewell.has_begun();
-        let afterwards = if ends_here { Afterwards::Close } else { Afterwards::KeepAlive };
+        let afterwards = if head.extent == Extent::Close { Afterwards::Close } else { self.afterwards() };
         let fields = respond::ours(self.asking.terms, self.quota(), &head.quota_said, now);
         let text = head.text(fields.text(), afterwards, line.there());
         let told = carried.told.insert(Told { status: head.status, body_bytes: 0 });
@@ -240,22 +237,20 @@ impl Errand<'_> {
     }
 
     /// Tells the client that there is no answer.
-    async fn apologise(&self, wire: &mut Wire, error: &Error, carried: &mut Carried) -> Afterwards {
+    async fn apologise(&self, wire: &mut Wire, error: &Error, carried: &mut Carried) -> Option<Afterwards> {
         self.note_failure(error);
         let status = failure_status(error).unwrap_or(StatusCode::BAD_GATEWAY);
         let retry_after = (*error.etype() == NO_SERVER).then(|| self.upstream.retry_after());
         let failure = BackendFailure { status, retry_after };
-        let (text, told) = self.asking.failure(self.quota(), &failure, self.gateway.clock().now());
-        match wire.send(&text).await {
-            Ok(()) => {
-                carried.told = Some(told);
-                self.asking.afterwards
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a client left before its answer");
-                Afterwards::Close
-            }
-        }
+        let asking = Asking { afterwards: self.afterwards(), ..self.asking };
+        let (text, told) = asking.failure(self.quota(), &failure, self.gateway.clock().now());
+        carried.told = Some(told);
+        send(wire, &text).await.then_some(asking.afterwards)
+    }
+
+    /// Whether the client's connection goes on, as far as it is for us to say.
+    fn afterwards(&self) -> Afterwards {
+        if self.farewell.has_begun() { Afterwards::Close } else { self.asking.afterwards }
     }
 
     fn note_failure(&self, error: &Error) {
@@ -272,6 +267,12 @@ impl Errand<'_> {
             Box::pin(self.gateway.observe(policies, *attempt, outcome)).await;
         }
     }
+}
+
+/// Whether the client was there to be told.
+pub(super) async fn send(wire: &mut Wire, text: &[u8]) -> bool {
+    let sent = wire.send(text).await;
+    sent.inspect_err(|error| tracing::debug!(%error, "a client left before its answer")).is_ok()
 }
 
 /// Why a server gave no answer.

@@ -15,7 +15,7 @@ use pingora::protocols::Shutdown as _;
 use self::caller::Caller;
 use super::account::{Ending, Notes, Teller};
 use super::context::Judged;
-use super::courier::{Carried, Deadline, Errand};
+use super::courier::{self, Carried, Deadline, Errand};
 use super::farewell::Farewell;
 use super::forward::{self, Origin};
 use super::own::Afterwards;
@@ -89,7 +89,10 @@ impl Doorstep {
         let mut carried = Carried::default();
         trip(&call.caller.header, "after it is decided");
         let afterwards = match self.way(&call, &admission, &came) {
-            Way::Back(text, told, afterwards) => send_back(wire, &text, told, afterwards, &mut carried).await,
+            Way::Back(text, told, afterwards) => {
+                carried.told = Some(told);
+                courier::send(wire, &text).await.then_some(afterwards)
+            }
             Way::Out { upstream, permit, route, text } => {
                 let errand = Errand {
                     gateway: &self.gateway,
@@ -118,11 +121,13 @@ impl Doorstep {
             self.tell(notes, &call, &carried);
         }
         match afterwards {
-            Afterwards::KeepAlive => Attended::Answered,
-            Afterwards::Close => {
+            Some(Afterwards::KeepAlive) => Attended::Answered,
+            Some(Afterwards::Close) => {
                 wire.shutdown().await;
                 Attended::Over
             }
+            // Without a good-bye, by which a client of TLS knows that it has not all.
+            None => Attended::Over,
         }
     }
 
@@ -217,25 +222,6 @@ impl Call<'_> {
         let mut text = forward::head_text(&caller.sent(), path, &origin, &caller.traced, rules);
         text.extend_from_slice(caller.body);
         text
-    }
-}
-
-async fn send_back(
-    wire: &mut Wire,
-    text: &[u8],
-    told: Told,
-    afterwards: Afterwards,
-    carried: &mut Carried,
-) -> Afterwards {
-    match wire.send(text).await {
-        Ok(()) => {
-            carried.told = Some(told);
-            afterwards
-        }
-        Err(error) => {
-            tracing::debug!(%error, "a client left before its answer");
-            Afterwards::Close
-        }
     }
 }
 

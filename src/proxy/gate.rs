@@ -4,6 +4,8 @@
 //! gate answers by itself, takes in what is still on its way so that the answer is not lost to a reset, and tells
 //! Pingora that the client is gone.
 
+mod gathered;
+
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufWriter, ReadBuf};
 use tokio::time::Sleep;
 
+use self::gathered::{Gathered, REQUEST_BYTES};
 use super::activity::Activity;
 use super::head::{Body, Fault, HeadCheck, Passed, Whole};
 use crate::decision::listener::ClientLimits;
@@ -23,14 +26,12 @@ use crate::telemetry::EdgeMetrics;
 /// How long, and for how many bytes, a client may go on sending after it was refused.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
-/// What a request may take to be looked at whole, bytes.
-const REQUEST_BYTES: usize = 4096;
-
 /// What a connection may let in next.
 pub(super) struct Gate {
     stage: Stage,
     /// A head that is not there to its end; with what came behind it, until Pingora took it.
     held: Vec<u8>,
+    gathered: Gathered,
     /// Of the answer to this request nothing is written yet.
     is_unanswered: bool,
     /// An answer to this request has no body.
@@ -85,6 +86,7 @@ impl Gate {
         Gate {
             stage: Stage::Head(HeadCheck::default()),
             held: Vec::new(),
+            gathered: Gathered::default(),
             is_unanswered: true,
             is_head: false,
             limits,
@@ -104,27 +106,63 @@ impl Gate {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Vec<u8>>>> {
         self.expect_next();
-        if !matches!(self.stage, Stage::Head(_)) || !self.held.is_empty() {
+        let is_at_head = matches!(self.stage, Stage::Head(_)) && self.held.is_empty();
+        if !is_at_head && !self.is_gathering() {
             return Poll::Ready(Ok(None));
         }
-        let mut room = [MaybeUninit::uninit(); REQUEST_BYTES];
-        let mut buf = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(stream.get_mut()).poll_read(cx, &mut buf))?;
-        let came = buf.filled();
-        if came.is_empty() {
-            return Poll::Ready(Ok(None));
+        loop {
+            let mut room = [MaybeUninit::uninit(); REQUEST_BYTES];
+            let mut buf = ReadBuf::uninit(&mut room);
+            match Pin::new(stream.get_mut()).poll_read(cx, &mut buf) {
+                Poll::Ready(read) => read?,
+                Poll::Pending if self.gathered.poll_over(cx).is_ready() => {
+                    self.give_back(&[]);
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            let came = buf.filled();
+            if came.is_empty() {
+                self.give_back(&[]);
+                return Poll::Ready(Ok(None));
+            }
+            match self.judge(came) {
+                Ok(Course::Pass) if matches!(self.stage, Stage::Behind) => {
+                    return Poll::Ready(Ok(Some(self.gathered.take(came))));
+                }
+                Ok(Course::Pass) if self.is_nearly_whole(came) => self.gathered.add(came),
+                Ok(Course::Pass) => self.give_back(came),
+                Ok(Course::Hold) => {}
+                Err(fault) => self.refuse(fault),
+            }
+            if !self.is_gathering() {
+                return Poll::Ready(Ok(None));
+            }
         }
-        match self.judge(came) {
-            Ok(Course::Pass) if matches!(self.stage, Stage::Behind) => Poll::Ready(Ok(Some(came.to_vec()))),
-            Ok(Course::Pass) => {
-                self.put_back(came.to_vec());
-                Poll::Ready(Ok(None))
-            }
-            Ok(Course::Hold) => Poll::Ready(Ok(None)),
-            Err(fault) => {
-                self.refuse(fault);
-                Poll::Ready(Ok(None))
-            }
+    }
+
+    /// Whether a request has begun that is waited for.
+    pub(super) fn is_gathering(&self) -> bool {
+        !self.gathered.is_empty()
+    }
+
+    /// Whether so little is missing behind these bytes that it is waited for.
+    fn is_nearly_whole(&self, came: &[u8]) -> bool {
+        match &self.stage {
+            Stage::Body(Body::Length(left)) => self.gathered.waits_for(*left, came),
+            Stage::Body(Body::Chunked(..))
+            | Stage::Head(_)
+            | Stage::HandOver { .. }
+            | Stage::Behind
+            | Stage::Refused(_) => false,
+        }
+    }
+
+    /// Leaves to Pingora what was gathered, and these bytes behind it.
+    pub(super) fn give_back(&mut self, came: &[u8]) {
+        let gathered = self.gathered.take(came);
+        if !gathered.is_empty() {
+            self.put_back(gathered);
         }
     }
 
@@ -333,6 +371,7 @@ impl Gate {
     fn refuse(&mut self, fault: Fault) {
         self.metrics.malformed(fault.name());
         self.held = Vec::new();
+        self.gathered = Gathered::default();
         let is_amid = matches!(self.stage, Stage::Body(_));
         let answer = match (self.is_unanswered, self.is_head) {
             (false, _) => String::new(),

@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp};
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::HttpProxy;
@@ -278,12 +279,16 @@ async fn serve_http1(mut wire: Box<Wire>, host: Host<HttpProxy<Edge>>, doorstep:
     let Host { proxy, stop, mut cut, metrics: _, activity: _ } = host;
     let mut settings = None;
     let mut deadline = Deadline::default();
-    let mut is_cut = pin!(cut.wait_for(|cut| *cut));
+    let mut is_cut = pin!(cut.wait_for(|cut| *cut).fuse());
     loop {
         let came = tokio::select! {
             biased;
             came = poll_fn(|cx| wire.poll_request(cx)) => came,
-            _ = &mut is_cut => return,
+            // Whose request has begun is served.
+            _ = &mut is_cut => match wire.give_back() {
+                true => Ok(None),
+                false => return,
+            },
         };
         let attended = match came {
             Ok(Some(came)) => doorstep.attend(&mut wire, came, &mut deadline).await,

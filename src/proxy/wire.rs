@@ -167,6 +167,18 @@ impl Wire {
         }
     }
 
+    /// Leaves to whoever reads next what came of a request that is not whole. Whether there is any.
+    pub(super) fn give_back(&mut self) -> bool {
+        match &mut self.guard {
+            Guard::Http1(gate) => {
+                let has_begun = gate.is_gathering();
+                gate.give_back(&[]);
+                has_begun
+            }
+            Guard::Http2(_) => false,
+        }
+    }
+
     /// Leaves a request to whoever reads next.
     pub(super) fn put_back(&mut self, request: Vec<u8>) {
         match &mut self.guard {

@@ -471,3 +471,39 @@ async fn connections_to_servers_are_few_and_closed_with_their_server() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_behind_its_head_is_the_same_request() {
+    let backend = Backend::ok().await;
+    let (gateway, _clock) = Gateway::with_clock(&backend, RULES).await;
+    let mut client = gateway.client().await;
+    for (pause_ms, body) in [(0, "one"), (5, "two"), (5, "three"), (120, "four"), (5, "five")] {
+        let length = body.len();
+        client
+            .send_raw(
+                format!("POST /limited/x HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
+            )
+            .await;
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        client.send_raw(body.as_bytes()).await;
+        let answer = client.answer_to("POST").await.unwrap();
+        assert_eq!((answer.status, answer.connection_closed), (200, false), "{body}");
+        assert_eq!(backend.received().pop().unwrap().body, body.as_bytes());
+    }
+    assert_eq!(backend.count(), 5);
+}
+
+/// Who is refused by what his head says need not send his body.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_comes_keeps_nobody_from_being_refused() {
+    let backend = Backend::ok().await;
+    let rules = "routes: [{ name: r, match: { path: /* }, upstream: app, limits: [{ key: ip, windows: { w: 1/hour } }] }]";
+    let (gateway, _clock) = Gateway::with_clock(&backend, rules).await;
+    let mut client = gateway.client().await;
+    assert_eq!(client.request("GET", "/").send().await.status, 200);
+    client.send_raw(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n").await;
+    // The body is taken in before the connection would be used again, for as long as that lasts.
+    client.send_raw(b"x").await;
+    assert_eq!(client.answer_to("POST").await.unwrap().status, 429);
+    assert_eq!(backend.count(), 1);
+}

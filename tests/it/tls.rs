@@ -12,7 +12,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tollgate::clock::Clock;
 use tollgate::config::Environment;
 
-use crate::harness::backend::Backend;
+use crate::harness::backend::{Backend, Reply};
 use crate::harness::client::Client;
 use crate::harness::gateway::{Gateway, replace};
 use crate::harness::h2::{H2Client, in_time};
@@ -415,4 +415,23 @@ async fn who_finds_no_room_costs_no_handshake_and_a_failed_one_takes_none() {
     let stream = connect_from(3, site.gateway.address).await;
     assert!(site.client().over(stream, "a.example").await.is_ok());
     assert_eq!(site.gateway.metric("tollgate_malformed_requests_total{fault=\"tls\"}").await, 6.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_ends_without_a_good_bye() {
+    let backend = Backend::start(|request| match request.target.as_str() {
+        "/half" => Reply::new(200).body("all of it").half(),
+        _ => Reply::new(200).body("all of it"),
+    })
+    .await;
+    let site = Site::start(&backend, ONE_PAIR, OPEN).await;
+    for (target, is_whole) in [("/", true), ("/half", false)] {
+        let mut stream = site.client().connect(site.gateway.address, "a.example").await.unwrap();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let ended = in_time(stream.read_to_end(&mut answer)).await;
+        assert!(answer.starts_with(b"HTTP/1.1 200 "), "{target}");
+        assert_eq!(ended.is_ok(), is_whole, "{target}: {ended:?}");
+    }
 }

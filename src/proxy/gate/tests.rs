@@ -164,3 +164,76 @@ async fn an_answer_to_head_has_no_body() {
     let heard = stage.heard().await;
     assert!(heard.starts_with("HTTP/1.1 400 ") && heard.ends_with("\r\n\r\n"), "{heard}");
 }
+
+impl Scene {
+    /// The next request, as far as it is looked at whole; the outer `None` if it is waited for.
+    async fn whole(&mut self) -> Option<Option<Vec<u8>>> {
+        poll_fn(|cx| {
+            let polled = self.gate.poll_request(&mut self.stream, cx);
+            Poll::Ready(match polled {
+                Poll::Ready(request) => Some(request.unwrap()),
+                Poll::Pending => None,
+            })
+        })
+        .await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_body_that_comes_behind_its_head_is_waited_for() {
+    for parts in [&[HEAD, b"abcdef"][..], &[HEAD, b"abc", b"def"], &[&[HEAD, b"abc"].concat(), b"def"]] {
+        let mut scene = Scene::set();
+        assert_eq!(scene.whole().await, None, "nothing is there");
+        let (last, first) = parts.split_last().unwrap();
+        for part in first {
+            scene.send(part).await;
+            assert_eq!(scene.whole().await, None);
+        }
+        scene.send(last).await;
+        assert_eq!(scene.whole().await, Some(Some([HEAD, b"abcdef"].concat())));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_come_in_time_is_read_as_it_comes() {
+    let mut scene = Scene::set();
+    scene.send(&[HEAD, b"ab"].concat()).await;
+    assert_eq!(scene.whole().await, None);
+    tokio::time::advance(Duration::from_millis(60)).await;
+    assert_eq!(scene.whole().await, Some(None));
+    scene.reads(&[HEAD, b"ab"].concat()).await;
+    scene.waits().await;
+    scene.send(b"cdef").await;
+    scene.reads(b"cdef").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_large_waits_itself_or_ends_is_not_waited_for() {
+    let large = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6000\r\n\r\n";
+    let asking = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n";
+    let chunked = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for head in [&large[..], asking, chunked] {
+        let mut scene = Scene::set();
+        scene.send(head).await;
+        assert_eq!(scene.whole().await, Some(None));
+        scene.reads(head).await;
+    }
+    let mut scene = Scene::set();
+    scene.send(&[HEAD, b"ab"].concat()).await;
+    assert_eq!(scene.whole().await, None);
+    scene.client.shutdown().await.unwrap();
+    assert_eq!(scene.whole().await, Some(None));
+    scene.reads(&[HEAD, b"ab"].concat()).await;
+    scene.reads(b"").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_behind_a_request_in_parts_is_left_with_it() {
+    let mut scene = Scene::set();
+    scene.send(HEAD).await;
+    assert_eq!(scene.whole().await, None);
+    scene.send(b"abcdefGET / HTTP/1.1\r\n").await;
+    // Its reader sees that this is no request with its whole body.
+    let all = [HEAD, b"abcdefGET / HTTP/1.1\r\n"].concat();
+    assert_eq!(scene.whole().await, Some(Some(all)));
+}
