@@ -146,6 +146,11 @@ impl Gate {
         !self.gathered.is_empty()
     }
 
+    /// Whether the rest of a body is still to come.
+    pub(super) fn awaits_body(&self) -> bool {
+        matches!(self.stage, Stage::Body(_) | Stage::HandOver { next: Next::Body(_), .. })
+    }
+
     /// Whether so little is missing behind these bytes that it is waited for.
     fn is_nearly_whole(&self, came: &[u8]) -> bool {
         match &self.stage {

@@ -90,12 +90,25 @@ impl Link {
 }
 
 impl Link {
-    /// Ready once the other side sends no more.
-    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let tcp = match self {
+    fn tcp(&self) -> &TcpStream {
+        match self {
             Link::Plain(socket) => &socket.tcp,
             Link::Tls(stream) => &stream.get_ref().0.tcp,
-        };
+        }
+    }
+
+    /// Tells the other side at once that what it sent is here. Many hold a second small piece back until they know
+    /// (RFC 9293 §3.7.4), and a receiver that has nothing to say takes 40 ms to tell.
+    pub(super) fn acknowledge(&self) {
+        #[cfg(target_os = "linux")]
+        if let Err(error) = rustix::net::sockopt::set_tcp_quickack(self.tcp(), true) {
+            tracing::debug!(%error, "a client left before the rest of its request");
+        }
+    }
+
+    /// Ready once the other side sends no more.
+    pub(super) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let tcp = self.tcp();
         // Without a call to the kernel: it is told with what else there is to know of the socket.
         ready!(tcp.poll_read_ready(cx)).map_or(Poll::Ready(()), |()| {
             match tcp.ready(Interest::READABLE).now_or_never() {
@@ -109,10 +122,7 @@ impl Link {
 
 impl AsRawFd for Link {
     fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Link::Plain(socket) => socket.tcp.as_raw_fd(),
-            Link::Tls(stream) => stream.get_ref().0.tcp.as_raw_fd(),
-        }
+        self.tcp().as_raw_fd()
     }
 }
 

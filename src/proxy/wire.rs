@@ -162,7 +162,14 @@ impl Wire {
     /// back. None: whoever reads next finds what is there.
     pub(super) fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Vec<u8>>>> {
         match &mut self.guard {
-            Guard::Http1(gate) => gate.poll_request(&mut self.tcp, cx),
+            Guard::Http1(gate) => {
+                let knew = gate.awaits_body();
+                let polled = gate.poll_request(&mut self.tcp, cx);
+                if !knew && gate.awaits_body() {
+                    self.tcp.get_ref().acknowledge();
+                }
+                polled
+            }
             Guard::Http2(_) => Poll::Ready(Ok(None)),
         }
     }

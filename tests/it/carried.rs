@@ -507,3 +507,33 @@ async fn a_body_that_never_comes_keeps_nobody_from_being_refused() {
     assert_eq!(client.answer_to("POST").await.unwrap().status, 429);
     assert_eq!(backend.count(), 1);
 }
+
+/// Many clients send head and body one by one and leave it to the system when: it waits with the second until the first is
+/// acknowledged, which a receiver that has nothing to say puts off for 40 ms.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_an_acknowledgement() {
+    let backend = Backend::ok().await;
+    let (gateway, _clock) = Gateway::with_clock(&backend, RULES).await;
+    for length in [9, 5000] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.set_nodelay(false).unwrap();
+        let mut took = Vec::new();
+        for _ in 0..20 {
+            let begin = std::time::Instant::now();
+            let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(&vec![b'x'; length]).await.unwrap();
+            heard_whole(&mut stream).await;
+            took.push(begin.elapsed());
+        }
+        // The quickest of them: however busy the machine is, one is not put off.
+        assert!(took.iter().min().unwrap() < &Duration::from_millis(35), "{length}: {took:?}");
+    }
+}
+
+async fn heard_whole(stream: &mut TcpStream) {
+    let mut all = Vec::new();
+    while !all.ends_with(br#"{"ok":true}"#) {
+        assert!(in_time(stream.read_buf(&mut all)).await.unwrap() > 0, "{}", String::from_utf8_lossy(&all));
+    }
+}
