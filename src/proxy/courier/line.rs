@@ -127,7 +127,7 @@ impl Line {
                 (0, Rest::Body(_) | Rest::Over) => {
                     return Err(failed(ErrorType::ConnectionClosed, "the answer broke off").amid());
                 }
-                _ => {}
+                (1.., _) => {}
             }
         }
     }
