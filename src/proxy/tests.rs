@@ -129,12 +129,13 @@ impl ProxyHttp for Tripping {
     }
 }
 
-struct Stage {
-    address: SocketAddr,
-    hand: ManualClock,
-    _stop: watch::Sender<bool>,
-    _folder: TempDir,
-    metrics: Metrics,
+/// A gateway in which requests go wrong.
+pub(super) struct Stage {
+    pub(super) address: SocketAddr,
+    pub(super) hand: ManualClock,
+    pub(super) metrics: Metrics,
+    /// What ends with it.
+    pub(super) _kept: Box<dyn std::any::Any + Send>,
 }
 
 /// Answers 401 to a login that is wrong, and 200 to everything else.
@@ -239,11 +240,11 @@ impl Stage {
                 tokio::spawn(converse(Link::Plain(Socket::new(tcp)), peer, connection, host));
             }
         });
-        Stage { address, hand, metrics, _stop: stop, _folder: folder }
+        Stage { address, hand, metrics, _kept: Box::new((stop, folder)) }
     }
 
     /// One request on a connection of its own: its status, if it got an answer, and what is left of its quota.
-    async fn ask(&self, request: &str, trip: &str) -> (Option<u16>, Option<u64>) {
+    pub(super) async fn ask(&self, request: &str, trip: &str) -> (Option<u16>, Option<u64>) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         answer(&mut stream, request, trip, "close").await
     }
@@ -320,10 +321,10 @@ async fn a_panic_fails_its_own_request_and_charges_it_at_most_once() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_no_free_guess() {
-    for (place, charged) in PLACES {
-        let stage = Stage::set().await;
+/// Makes a mistake in each of these places of a login, of which three may fail.
+pub(super) async fn no_free_guess(places: &[(&str, u64)], set: impl AsyncFn() -> Stage) {
+    for &(place, charged) in places {
+        let stage = set().await;
         stage.ask("POST /login", place).await;
         // What was reserved is told as failed or, if nobody could tell, taken for it when its lease ends.
         stage.hand.advance(Span::from_secs(121));
@@ -336,10 +337,10 @@ async fn a_panic_is_no_free_guess() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_panic_leaves_the_key_of_a_body_as_it_was_charged() {
-    for (place, charged) in PLACES {
-        let stage = Stage::set().await;
+/// Makes a mistake in each of these places of a request that is counted by its body, twice at most.
+pub(super) async fn the_body_as_it_was_charged(places: &[(&str, u64)], set: impl AsyncFn() -> Stage) {
+    for &(place, charged) in places {
+        let stage = set().await;
         let request = "POST /body\n{\"email\":\"a@b.c\"}";
         stage.ask(request, place).await;
         for tried in charged..2 {
@@ -347,6 +348,16 @@ async fn a_panic_leaves_the_key_of_a_body_as_it_was_charged() {
         }
         assert_eq!(stage.ask(request, "").await.0, Some(429), "{place}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_no_free_guess() {
+    no_free_guess(&PLACES, Stage::set).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_leaves_the_key_of_a_body_as_it_was_charged() {
+    the_body_as_it_was_charged(&PLACES, Stage::set).await;
 }
 
 /// Over HTTP/2 a request has a task of its own: those beside it go on, and so does the connection.
