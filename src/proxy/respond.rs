@@ -140,12 +140,9 @@ pub(super) async fn answer(
     answer: otp::Answer,
     now: Timestamp,
 ) -> pingora::Result<Told> {
-    let rules = &terms.snapshot.policies.rules;
     let mut fields = Fields::for_client(session);
     if let Some(quota) = quota {
-        headers::write(quota, rules.route(route).quota_names(), rules.headers, now, |header, value| {
-            fields.put_quota(header, value);
-        });
+        put_quota(terms, (route, quota), now, &mut fields, |_| true);
     }
     let otp::Answer { status, content_type, body } = answer;
     let answer = Answer { status, content_type: HeaderValue::from_static(content_type), body: body.into() };
